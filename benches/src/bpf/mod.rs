@@ -1,0 +1,10 @@
+//! The kernel's side of the benches: maps, programs that `BPF_PROG_TEST_RUN` runs, and programs that do nothing.
+
+mod asm;
+mod empty;
+mod producer;
+mod syscall;
+
+pub(crate) use empty::EmptyPair;
+pub(crate) use producer::{KIND_END, Producer, Rings, Wakeups};
+pub(crate) use syscall::Program;

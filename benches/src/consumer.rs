@@ -1,0 +1,183 @@
+//! Our side of a measurement, in a process of its own, as the peer is: commands come on standard input, one answer line
+//! each goes to standard output. `peer/peer.c` is the other implementation and must do the same work per record.
+
+use std::{
+    hint::black_box,
+    io::{BufRead as _, Write as _, stdin, stdout},
+    os::fd::{BorrowedFd, OwnedFd, RawFd},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::MapData;
+use bytes::BytesMut;
+use kprobe_core::{
+    abi::{CPU_NONE, Kind, SYSCALL_HAS_FD, SYSCALL_HAS_REQUESTED, SYSCALL_HAS_RET},
+    decode::{Frames, Record},
+    event::{Syscall, TypedEvent as _},
+};
+use kprobe_ebpf::ring::{Pacing, Reader, ReaderStates, Ring, Woken, precise_naps};
+
+use crate::{
+    bpf::{KIND_END, Program},
+    machine::{now_ns, pin, process_cpu_ns, thread_cpu_ns},
+    outcome::Outcome,
+};
+
+/// Bytes that are copied out of the ring at once.
+const BATCH: usize = 256 << 10;
+/// Delays of so many microseconds and more share a bucket.
+const BUCKETS: usize = 20_001;
+
+/// The flags of a record that has everything: those that all producers make.
+const ALL_PRESENT: u64 = (SYSCALL_HAS_FD | SYSCALL_HAS_REQUESTED | SYSCALL_HAS_RET) as u64;
+
+/// What the checks found, as in `struct seen` of the peer.
+#[derive(Default)]
+struct Seen {
+    records: u64,
+    errors: u64,
+    next: u32,
+    ended: bool,
+    /// Delivery delays in microseconds, if asked for.
+    delays: Option<Vec<u32>>,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn on_record(&mut self, record: Record<'_>) {
+        let Ok(call) = Syscall::decode(record) else {
+            self.ended |= record.kind() == KIND_END;
+            self.errors += u64::from(record.kind() != KIND_END);
+            return;
+        };
+        let Syscall {
+            origin,
+            nr: Some(nr),
+            enter_ns,
+            fd: Some(fd),
+            requested: Some(requested),
+            ret: Some(ret),
+        } = call
+        else {
+            self.errors += 1;
+            return;
+        };
+        let cpu = u64::from(origin.cpu.unwrap_or(CPU_NONE));
+        let sum = origin.ktime_ns
+            ^ origin.cgroup_id
+            ^ (u64::from(origin.tgid.0) | u64::from(origin.tid.0) << 32)
+            ^ (u64::from(Kind::SYSCALL.0) | cpu << 16 | u64::from(origin.seq) << 32)
+            ^ enter_ns
+            ^ ret.cast_unsigned()
+            ^ requested
+            ^ (u64::from(fd.cast_unsigned()) | u64::from(nr.nr) << 32 | ALL_PRESENT << 48);
+        self.errors += u64::from(sum != 0 || origin.seq != self.next);
+        self.next = origin.seq.wrapping_add(1);
+        self.records += 1;
+        if let Some(delays) = &mut self.delays {
+            let us = now_ns().saturating_sub(origin.ktime_ns) / 1000;
+            let bucket = usize::try_from(us).unwrap_or(BUCKETS).min(BUCKETS - 1);
+            delays[bucket] += 1;
+        }
+    }
+
+    fn percentile_us(&self, per_mille: u64) -> u64 {
+        let Some(delays) = &self.delays else { return 0 };
+        let mut left = (self.records * per_mille).div_ceil(1000);
+        for (us, &count) in (0..).zip(delays) {
+            if u64::from(count) >= left {
+                return us;
+            }
+            left -= u64::from(count);
+        }
+        BUCKETS as u64
+    }
+
+    fn outcome(&self, ns: u64, cpu_ns: u64) -> Outcome {
+        let (records, errors) = (self.records, self.errors);
+        Outcome {
+            records,
+            errors,
+            ns,
+            cpu_ns,
+            p50_us: self.percentile_us(500),
+            p99_us: self.percentile_us(990),
+        }
+    }
+}
+
+/// Serves commands until standard input ends. The descriptors were left open for this process.
+pub(crate) fn serve(core: usize, ring: RawFd, readers: RawFd, program: RawFd) -> Result<()> {
+    pin(core)?;
+    precise_naps()?;
+    let program = Program(inherited(program)?);
+    let map = |fd| Ok::<_, anyhow::Error>(MapData::from_fd(inherited(fd)?)?);
+    for line in stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let outcome = match words[..] {
+            ["resident", cycles, per_cycle] => {
+                resident(Ring::map(map(ring)?)?, &program, cycles.parse()?, per_cycle.parse()?)?
+            }
+            ["sustained", with_delays] => {
+                let states = ReaderStates::map(&map(readers)?)?;
+                let reader = Reader::new(vec![Ring::map(map(ring)?)?], states, Pacing::default())?;
+                sustained(reader, with_delays != "0")?
+            }
+            _ => bail!("unknown command {line:?}"),
+        };
+        let mut stdout = stdout().lock();
+        writeln!(stdout, "{outcome}")?;
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+fn inherited(fd: RawFd) -> Result<OwnedFd> {
+    // SAFETY: the parent opened it for this process and names it on the command line; nothing here closes it.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    fd.try_clone_to_owned().with_context(|| format!("inherited descriptor {fd:?}"))
+}
+
+fn resident(mut ring: Ring, program: &Program, cycles: u32, per_cycle: u32) -> Result<Outcome> {
+    let mut seen = Seen::default();
+    let (mut ns, mut cpu_ns) = (0, 0);
+    for _ in 0..cycles {
+        program.run(per_cycle)?;
+        let (cpu_from, from) = (thread_cpu_ns(), now_ns());
+        ring.consume(usize::MAX, |record| match Record::new(record) {
+            Ok(record) => seen.on_record(record),
+            Err(_) => seen.errors += 1,
+        });
+        ns += now_ns() - from;
+        cpu_ns += thread_cpu_ns() - cpu_from;
+    }
+    Ok(seen.outcome(ns, cpu_ns))
+}
+
+fn sustained(mut reader: Reader, with_delays: bool) -> Result<Outcome> {
+    let mut seen = Seen { delays: with_delays.then(|| vec![0; BUCKETS]), ..Seen::default() };
+    let mut batch = BytesMut::with_capacity(BATCH);
+    {
+        let mut stdout = stdout().lock();
+        writeln!(stdout, "ready")?;
+        stdout.flush()?;
+    }
+    let (cpu_from, from) = (process_cpu_ns(), now_ns());
+    while !seen.ended {
+        batch.clear();
+        reader.copy_into(&mut batch, BATCH);
+        for record in Frames::new(&batch) {
+            match record {
+                Ok(record) => seen.on_record(record),
+                Err(_) => seen.errors += 1,
+            }
+        }
+        let next = reader.pace()?;
+        if !seen.ended && reader.wait(next)? == Woken::ByWaker {
+            bail!("nobody has the waker");
+        }
+    }
+    let (ns, cpu_ns) = (now_ns() - from, process_cpu_ns() - cpu_from);
+    Ok(black_box(seen.outcome(ns, cpu_ns)))
+}

@@ -1,0 +1,170 @@
+//! Our consumer of system calls: a recorder with its own drain thread, in a process of its own.
+
+use std::{
+    io::{BufRead as _, Write as _, stdin, stdout},
+    sync::mpsc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use kprobe_core::{
+    decode::Record,
+    event::{Event, Syscall, Tgid},
+    pipeline::{Batch, BatchBuf, Gaps, Source as _},
+};
+use kprobe_ebpf::{Filter, Recorder, Syscalls};
+
+use crate::{
+    child::Talker,
+    machine::{CONSUMER_CORE, pin},
+    outcome::Recorded,
+};
+
+/// The harness's end of it.
+#[derive(Debug)]
+pub(crate) struct OurRecorder(Talker);
+
+impl OurRecorder {
+    pub(crate) fn start() -> Result<Self> {
+        Talker::start_own("recorder", CONSUMER_CORE).map(Self)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
+    /// Records every system call of a child of this process, until [`stop`](Self::stop).
+    pub(crate) fn record(&mut self, child: u32) -> Result<()> {
+        self.0.tell(&format!("record {child} {}", std::process::id()))?;
+        self.0.ready()
+    }
+
+    pub(crate) fn stop(&mut self) -> Result<Recorded> {
+        self.0.tell("stop")?;
+        self.0.answer()
+    }
+}
+
+/// Serves commands until standard input ends.
+pub(crate) fn serve(core: usize) -> Result<()> {
+    pin(core)?;
+    let mut lines = stdin().lock().lines();
+    while let Some(line) = lines.next().transpose()? {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["record", tgid, parent] = words[..] else { bail!("unknown command {line:?}") };
+        let recorded = record(Tgid(tgid.parse()?), parent.parse()?, || {
+            say("ready")?;
+            let line = lines.next().transpose()?;
+            match line.as_deref() {
+                Some("stop") => Ok(()),
+                _ => bail!("unknown command {line:?}"),
+            }
+        })?;
+        say(&recorded.to_string())?;
+    }
+    Ok(())
+}
+
+fn say(answer: &str) -> Result<()> {
+    let mut stdout = stdout().lock();
+    writeln!(stdout, "{answer}")?;
+    Ok(stdout.flush()?)
+}
+
+/// Records until `until` returns.
+fn record(tgid: Tgid, parent: i64, until: impl FnOnce() -> Result<()>) -> Result<Recorded> {
+    let recorder = Recorder::builder().require(Syscalls::all()).filter(Filter::tgids([tgid])).attach()?;
+    let (back, seen) = mpsc::channel();
+    let mut returned = Returned { seen: Some(Seen::new(tgid, parent)), back };
+    let draining = recorder.spawn_thread(move |batch| returned.take(&batch))?;
+    until()?;
+    let mut recorder = draining.stop()?;
+    let mut seen: Seen = seen.recv().context("the drain thread keeps its counts")?;
+    recorder.stop();
+    let mut buf = BatchBuf::default();
+    loop {
+        let polled = recorder.poll(&mut buf, None)?;
+        seen.take(&buf.take());
+        if polled.end {
+            break;
+        }
+    }
+    let probes = recorder.probes();
+    let gaps = seen.gaps.report(&probes, |cpu| recorder.next_seq(cpu));
+    Ok(Recorded {
+        lost: probes.iter().map(|row| row.lost).sum(),
+        missing: gaps.iter().map(|gap| gap.missing).sum(),
+        ..seen.recorded
+    })
+}
+
+/// Gives the counts back when the drain thread is over.
+struct Returned {
+    seen: Option<Seen>,
+    back: mpsc::Sender<Seen>,
+}
+
+impl Returned {
+    fn take(&mut self, batch: &Batch) {
+        if let Some(seen) = &mut self.seen {
+            seen.take(batch);
+        }
+    }
+}
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        if let Some(seen) = self.seen.take() {
+            // Nobody waits for it any more if the recording failed.
+            let _ = self.back.send(seen);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Seen {
+    tgid: Tgid,
+    /// What `getppid` returns.
+    parent: i64,
+    last_ns: u64,
+    gaps: Gaps,
+    recorded: Recorded,
+}
+
+impl Seen {
+    fn new(tgid: Tgid, parent: i64) -> Self {
+        Self { tgid, parent, last_ns: 0, gaps: Gaps::new(), recorded: Recorded::default() }
+    }
+
+    fn take(&mut self, batch: &Batch) {
+        for record in batch.records() {
+            match record {
+                Ok(record) => self.take_record(record),
+                Err(_) => self.recorded.errors += 1,
+            }
+        }
+    }
+
+    #[inline]
+    fn take_record(&mut self, record: Record<'_>) {
+        self.gaps.observe(record);
+        match Event::decode(record) {
+            Ok(Some(Event::Syscall(call))) => self.take_call(&call),
+            // What user space says about the stream.
+            Ok(Some(event)) if event.origin().cpu.is_none() => {}
+            _ => self.recorded.errors += 1,
+        }
+    }
+
+    #[inline]
+    fn take_call(&mut self, call: &Syscall) {
+        let Syscall { origin, nr, enter_ns, fd, requested, ret } = *call;
+        let is_thread = origin.tgid == self.tgid && origin.tid.0 == self.tgid.0 && origin.cgroup_id != 0;
+        let is_ordered = self.last_ns <= enter_ns && enter_ns <= origin.ktime_ns;
+        self.last_ns = origin.ktime_ns;
+        let is_getppid = nr.is_some_and(|nr| i64::from(nr.nr) == libc::SYS_getppid);
+        let has_its_values = !is_getppid || (fd, requested, ret) == (None, None, Some(self.parent));
+        self.recorded.errors += u64::from(!(is_thread && is_ordered && has_its_values));
+        self.recorded.calls += u64::from(is_getppid);
+        self.recorded.others += u64::from(!is_getppid);
+    }
+}

@@ -1,0 +1,344 @@
+//! The command line and the configuration file: the same options, and flags win.
+
+use std::{
+    ffi::OsString,
+    num::NonZero,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, ValueEnum};
+use kprobe_core::abi::{Family, Kind};
+use kprobe_ebpf::{DEFAULT_RING_BYTES, Need, Sched, Syscalls, filter::SyscallSet};
+use serde::Deserialize;
+
+/// Records what processes make the kernel do.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    override_usage = "kprobe-agent [OPTIONS] -- CMD [ARGS...]\n       kprobe-agent [OPTIONS] --pid N[,N...] | --cgroup PATH | --system | --from FILE.kcap | --demo",
+    after_help = "Exit status: that of CMD; 125 if kprobe-agent itself failed before CMD, 126 if CMD cannot be run, 127 if \
+                  it is not found. Without CMD: 0, 1 if what it gave is incomplete (a damaged capture, a full disk), or 2 if it could not start. Recording needs CAP_BPF and CAP_PERFMON."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// Options from a TOML file; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Check the options and the configuration file, and do nothing
+    #[arg(long)]
+    pub(crate) check_config: bool,
+    /// Command to run and record, with its children
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What can be set by flags and in the file; a name in the file is that of the flag.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Options {
+    /// Record these processes and their children
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
+    /// Record the processes in this cgroup (version 2) and below it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Record the whole system
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// Read a capture instead of recording; needs no privilege
+    #[arg(long, value_name = "FILE.kcap")]
+    pub(crate) from: Option<PathBuf>,
+    /// Record a small workload, or play the capture that ships with the source where that is not allowed
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// Families to record: process, syscall, sched; `help` lists their events and fields [default: process,syscall]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) probes: Vec<String>,
+    /// Only system calls that took this long or longer, for example 50us
+    #[arg(long, value_name = "TIME")]
+    pub(crate) min_duration: Option<Span>,
+    /// Only one system call or scheduler event in N, counted on each CPU
+    #[arg(long, value_name = "N")]
+    pub(crate) sample: Option<NonZero<u32>>,
+    /// Only these system calls, by name or family: io, fsync, net, futex, poll, sleep, file, process, io_uring, all
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) syscalls: Vec<String>,
+    /// Bytes of the ring buffers together, a power of two [default: 8MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) ring_bytes: Option<Size>,
+    /// Stop recording after this time, for example 10s
+    #[arg(long, value_name = "TIME")]
+    pub(crate) duration: Option<Span>,
+    /// Also record kprobe-agent itself
+    #[arg(long)]
+    pub(crate) include_self: bool,
+    /// Never use this way of attaching, for example tp_btf
+    #[arg(long, value_name = "RUNG,...", value_delimiter = ',')]
+    pub(crate) forbid_rung: Vec<String>,
+    /// Form of the events [default: human on a terminal, else json]
+    #[arg(long, value_name = "FORM")]
+    pub(crate) output: Option<Output>,
+    /// Times of human output: since the first event, or of the clock (UTC) [default: relative]
+    #[arg(long, value_name = "TIMES")]
+    pub(crate) times: Option<Times>,
+    /// Write events to this file [default: standard output; with CMD standard error]
+    #[arg(short = 'o', long = "output-file", value_name = "FILE")]
+    pub(crate) output_file: Option<PathBuf>,
+    /// Also write a capture
+    #[arg(long, value_name = "FILE.kcap")]
+    pub(crate) capture: Option<PathBuf>,
+    /// Say on standard error what was attached and how
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "human")]
+    pub(crate) report: Option<Form>,
+    /// Give the ledger on standard error at the end
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "human")]
+    pub(crate) stats: Option<Form>,
+}
+
+/// Form of the events.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Output {
+    Human,
+    Json,
+    None,
+}
+
+/// Form of the report and the ledger.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Form {
+    Human,
+    Json,
+}
+
+/// First column of human output.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Times {
+    Relative,
+    Wall,
+}
+
+/// A length of time with its unit.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hint = |error| format!("{error}; expected a number with a unit, such as 50us, 10ms or 2s");
+        humantime::parse_duration(text).map(Self).map_err(hint)
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A number of bytes, with or without a unit.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Size(pub usize);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = text.parse::<bytesize::ByteSize>().map_err(|error| {
+            format!("{error}; expected a number of bytes with or without a unit, such as 8MiB or 65536")
+        })?;
+        usize::try_from(bytes.as_u64()).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// What to record, or to read.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Command(Vec<OsString>),
+    Pids(Vec<u32>),
+    Cgroup(PathBuf),
+    System,
+    Capture(PathBuf),
+    Demo,
+}
+
+/// Families to record and to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Families {
+    pub(crate) process: bool,
+    pub(crate) syscall: bool,
+    pub(crate) sched: bool,
+    /// They were asked for by name.
+    pub(crate) named: bool,
+}
+
+impl Cli {
+    /// The options of the file, overridden by the flags, and what they ask for.
+    pub(crate) fn resolve(self) -> Result<(Options, Option<Target>)> {
+        let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
+        let options = self.options.over(file);
+        let mut targets = Vec::new();
+        if !self.command.is_empty() {
+            targets.push(("-- CMD", Target::Command(self.command)));
+        }
+        if !options.pid.is_empty() {
+            targets.push(("--pid", Target::Pids(options.pid.clone())));
+        }
+        targets.extend(options.cgroup.clone().map(|path| ("--cgroup", Target::Cgroup(path))));
+        targets.extend(options.system.then_some(("--system", Target::System)));
+        targets.extend(options.from.clone().map(|path| ("--from", Target::Capture(path))));
+        targets.extend(options.demo.then_some(("--demo", Target::Demo)));
+        if targets.len() > 1 {
+            let names: Vec<_> = targets.iter().map(|(name, _)| *name).collect();
+            bail!("{} exclude each other: give one of them", names.join(" and "));
+        }
+        options.families()?;
+        options.syscall_probe()?;
+        Ok((options, targets.pop().map(|(_, target)| target)))
+    }
+}
+
+impl Options {
+    fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        toml::from_str(&text).map_err(|error| {
+            let line =
+                error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message().replace('\n', " "))
+        })
+    }
+
+    /// These options, and where they say nothing those of `below`.
+    fn over(self, below: Self) -> Self {
+        fn list<T>(above: Vec<T>, below: Vec<T>) -> Vec<T> {
+            if above.is_empty() { below } else { above }
+        }
+        Self {
+            pid: list(self.pid, below.pid),
+            cgroup: self.cgroup.or(below.cgroup),
+            system: self.system || below.system,
+            from: self.from.or(below.from),
+            demo: self.demo || below.demo,
+            probes: list(self.probes, below.probes),
+            min_duration: self.min_duration.or(below.min_duration),
+            sample: self.sample.or(below.sample),
+            syscalls: list(self.syscalls, below.syscalls),
+            ring_bytes: self.ring_bytes.or(below.ring_bytes),
+            duration: self.duration.or(below.duration),
+            include_self: self.include_self || below.include_self,
+            forbid_rung: list(self.forbid_rung, below.forbid_rung),
+            output: self.output.or(below.output),
+            times: self.times.or(below.times),
+            output_file: self.output_file.or(below.output_file),
+            capture: self.capture.or(below.capture),
+            report: self.report.or(below.report),
+            stats: self.stats.or(below.stats),
+        }
+    }
+
+    /// `--probes help` was asked for.
+    pub(crate) fn wants_probe_list(&self) -> bool {
+        self.probes.iter().any(|name| name == "help")
+    }
+
+    /// The families that `--probes` names.
+    pub(crate) fn families(&self) -> Result<Families> {
+        const LATER: [&str; 6] = ["tcp", "block", "memory", "lock", "irq", "security"];
+        let default = self.probes.is_empty();
+        let mut families = Families { process: default, syscall: default, sched: false, named: !default };
+        for name in &self.probes {
+            match name.as_str() {
+                "process" => families.process = true,
+                "syscall" => families.syscall = true,
+                "sched" => families.sched = true,
+                "help" => {}
+                later if LATER.contains(&later) => {
+                    bail!(
+                        "--probes {later}: this version has no such probes yet; it has process, syscall and sched"
+                    );
+                }
+                unknown => bail!("--probes {unknown}: no such family; there are process, syscall and sched"),
+            }
+        }
+        Ok(families)
+    }
+
+    /// The system calls that are asked for.
+    pub(crate) fn syscall_probe(&self) -> Result<Syscalls> {
+        let set = match self.syscalls.is_empty() {
+            true => SyscallSet::all(),
+            false => SyscallSet::named(self.syscalls.iter().map(String::as_str)).context("--syscalls")?,
+        };
+        let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
+        Ok(Syscalls::of(set).min_duration(least).sample(self.sample.map_or(1, NonZero::get)))
+    }
+
+    /// The scheduler's events.
+    pub(crate) fn sched_probe(&self) -> Sched {
+        Sched::default().sample(self.sample.map_or(1, NonZero::get))
+    }
+
+    /// Bytes of all rings together.
+    pub(crate) fn ring_bytes(&self) -> usize {
+        self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0)
+    }
+
+    /// Form of the lines, where it was said; `None` if no lines are wanted.
+    pub(crate) fn lines(&self) -> Option<Option<kprobe_sinks::stdout::Form>> {
+        match self.output {
+            Some(Output::None) => None,
+            Some(Output::Human) => Some(Some(kprobe_sinks::stdout::Form::Human)),
+            Some(Output::Json) => Some(Some(kprobe_sinks::stdout::Form::Json)),
+            None => Some(None),
+        }
+    }
+
+    /// First column of lines for people.
+    pub(crate) fn times(&self) -> kprobe_sinks::stdout::Times {
+        match self.times {
+            Some(Times::Wall) => kprobe_sinks::stdout::Times::Wall,
+            Some(Times::Relative) | None => kprobe_sinks::stdout::Times::Relative,
+        }
+    }
+}
+
+impl Families {
+    /// How much a family is needed: what was asked for by name must be had.
+    pub(crate) fn need(&self, wanted: bool, otherwise: Need) -> Need {
+        match (wanted, self.named) {
+            (true, true) => Need::Required,
+            (true, false) => Need::Optional,
+            (false, _) => otherwise,
+        }
+    }
+
+    /// Whether records of this kind are to be shown: without names all that were recorded.
+    pub(crate) fn show(&self, kind: Kind) -> bool {
+        match kind.family().filter(|_| self.named) {
+            Some(Family::Process) => self.process,
+            Some(Family::Syscall) => self.syscall,
+            Some(Family::Sched) => self.sched,
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The configuration file.
+
+use std::fs;
+
+use super::refusals::refusal;
+use crate::support::{DEMO, Output, agent, events, open_folder, run, set_mode, unprivileged};
+
+/// The agent with this file as `agent.toml`, and `demo.kcap` beside it, in a folder where it runs.
+fn with_file(toml: &str, args: &[&str]) -> Output {
+    let folder = open_folder();
+    fs::write(folder.path().join("agent.toml"), toml).unwrap();
+    fs::write(folder.path().join("demo.kcap"), DEMO).unwrap();
+    let mut command = agent(["--config", "agent.toml"]);
+    run(command.args(args).current_dir(folder.path()))
+}
+
+fn check_bad(toml: &str, expected: &str) {
+    for args in [&["--check-config"][..], &["--from", "demo.kcap"]] {
+        assert_eq!(refusal(&with_file(toml, args), 2), expected, "{toml}");
+    }
+    assert_eq!(refusal(&with_file(toml, &["--", "true"]), 125), expected, "{toml}");
+}
+
+#[test]
+fn bad_files() {
+    let names = "`pid`, `cgroup`, `system`, `from`, `demo`, `probes`, `min-duration`, `sample`, `syscalls`, \
+                 `ring-bytes`, `duration`, `include-self`, `forbid-rung`, `output`, `times`, `output-file`, `capture`, \
+                 `report`, `stats`";
+    check_bad(
+        "output = \"json\"\n\nring-byte = \"8MiB\"\n",
+        &format!("agent.toml, line 3: unknown field `ring-byte`, expected one of {names}"),
+    );
+    check_bad(
+        "min-duration = \"50\"\n",
+        "agent.toml, line 1: time unit needed, for example 50sec or 50ms; expected a number with a unit, such as 50us, \
+         10ms or 2s",
+    );
+    check_bad(
+        "output = \"xml\"\n",
+        "agent.toml, line 1: unknown variant `xml`, expected one of `human`, `json`, `none`",
+    );
+    check_bad("\npid = 7\n", "agent.toml, line 2: invalid type: integer `7`, expected a sequence");
+    check_bad("sample = 0\n", "agent.toml, line 1: invalid value: integer `0`, expected a nonzero u32");
+    check_bad(
+        "probes = [\"tcp\"]\n",
+        "--probes tcp: this version has no such probes yet; it has process, syscall and sched",
+    );
+    let output = with_file("output = \"json\"\n\noutput = \"none\"\n", &["--check-config"]);
+    let line = refusal(&output, 2);
+    assert!(line.starts_with("agent.toml, line 3: duplicate key"), "{line}");
+    let output = with_file("output = [\n", &["--check-config"]);
+    assert!(refusal(&output, 2).starts_with("agent.toml, line "), "{output:?}");
+}
+
+#[test]
+fn no_file() {
+    let missing = run(&mut agent(["--check-config", "--config", "/nowhere/agent.toml"]));
+    let expected =
+        "cannot read the configuration file /nowhere/agent.toml: No such file or directory (os error 2)";
+    assert_eq!(refusal(&missing, 2), expected);
+
+    let folder = open_folder();
+    let file = folder.path().join("secret.toml");
+    fs::write(&file, "").unwrap();
+    set_mode(&file, 0o000);
+    let mut command = unprivileged(folder.path(), ["--check-config", "--config", "secret.toml"]);
+    let expected = "cannot read the configuration file secret.toml: Permission denied (os error 13)";
+    assert_eq!(refusal(&run(&mut command), 2), expected);
+}
+
+#[test]
+fn a_good_file() {
+    let toml = "probes = [\"syscall\"]\nsyscalls = [\"io\", \"=poll\"]\nmin-duration = \"1ms\"\nring-bytes = \"16MiB\"\n\
+                duration = \"1h\"\ninclude-self = true\nsample = 10\nstats = \"human\"\ncgroup = \"/nowhere\"\n";
+    let output = with_file(toml, &["--check-config"]).exits(0);
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("", "kprobe-agent: the options are good\n")
+    );
+    // Options without a file can be checked as well.
+    let output = run(&mut agent(["--check-config", "--sample", "3"])).exits(0);
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("", "kprobe-agent: the options are good\n")
+    );
+}
+
+#[test]
+fn a_target_in_the_file_and_another_flag() {
+    let output = with_file("from = \"demo.kcap\"\n", &["--demo"]);
+    assert_eq!(refusal(&output, 2), "--from and --demo exclude each other: give one of them");
+}
+
+fn kinds(output: Output) -> Vec<String> {
+    let mut kinds: Vec<_> = events::lossless(&output.exits(0).silent().stdout)
+        .iter()
+        .map(|event| event["kind"].as_str().unwrap().to_owned())
+        .collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+#[test]
+fn the_file_is_used_and_flags_win() {
+    let toml = "from = \"demo.kcap\"\nprobes = [\"process\"]\noutput = \"json\"\n";
+    let process = ["process.exec", "process.exit", "process.fork", "process.rename"];
+    assert_eq!(kinds(with_file(toml, &[])), process);
+    assert_eq!(kinds(with_file(toml, &["--probes", "syscall"])), ["syscall"]);
+    let human = with_file(toml, &["--output", "human"]).exits(0).silent().stdout;
+    assert!(human.starts_with("    0.000000 "), "{human}");
+    let wall = with_file(toml, &["--output", "human", "--times", "wall"]).exits(0).silent().stdout;
+    assert_eq!(wall.lines().count(), human.lines().count());
+    let json = with_file(toml, &[]).stdout;
+    let first = &events::lossless(&json)[0];
+    let of_day = first["time"].as_str().unwrap().split_once('T').unwrap().1;
+    assert!(wall.starts_with(&of_day[.."12:34:56.789012".len()]), "{of_day} {wall}");
+    assert_eq!(with_file(toml, &["--output", "none"]).exits(0).silent().stdout, "");
+}

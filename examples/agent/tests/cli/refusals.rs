@@ -1,0 +1,270 @@
+//! Every way not to start: one line on standard error, nothing on standard output, the documented exit code.
+
+use std::{fs, process::Command};
+
+use crate::support::{Output, agent, open_folder, run, set_mode, unprivileged};
+
+const COULD_NOT_START: i32 = 2;
+const BEFORE_THE_COMMAND: i32 = 125;
+
+/// The one line that was said, without the program's name.
+pub fn refusal(output: &Output, code: i32) -> &str {
+    assert_eq!(output.code(), code, "{output:?}");
+    assert_eq!(output.stdout, "", "{output:?}");
+    let line = output.stderr.strip_suffix('\n').unwrap();
+    assert!(!line.contains('\n'), "more than one line: {line}");
+    line.strip_prefix("kprobe-agent: ").unwrap()
+}
+
+/// `args` are refused in these words, whatever is to be recorded.
+fn check(args: &[&str], expected: &str) {
+    let with = |target: &[&str]| run(&mut agent([args, target].concat()));
+    assert_eq!(refusal(&with(&["--from", "/dev/null"]), COULD_NOT_START), expected);
+    assert_eq!(refusal(&with(&["--", "true"]), BEFORE_THE_COMMAND), expected);
+}
+
+/// As [`check`], of what is only looked at when a recording starts.
+fn check_start(args: &[&str], expected: &str) {
+    let own = std::process::id().to_string();
+    assert_eq!(refusal(&run(&mut agent([args, &["--pid", &own]].concat())), COULD_NOT_START), expected);
+    assert_eq!(refusal(&run(&mut agent([args, &["--", "true"]].concat())), BEFORE_THE_COMMAND), expected);
+}
+
+/// This command line is refused in these words.
+fn check_whole(args: &[&str], code: i32, expected: &str) {
+    assert_eq!(refusal(&run(&mut agent(args)), code), expected, "{args:?}");
+}
+
+#[test]
+fn no_target() {
+    let expected = "nothing to record: give `-- CMD`, --pid, --cgroup, --system, --from or --demo";
+    check_whole(&[], COULD_NOT_START, expected);
+    check_whole(&["--output", "json"], COULD_NOT_START, expected);
+    check_whole(&["--"], BEFORE_THE_COMMAND, expected);
+}
+
+#[test]
+fn two_targets() {
+    for (args, code, names) in [
+        (&["--pid", "1", "--system"][..], COULD_NOT_START, "--pid and --system"),
+        (&["--cgroup", "/x", "--from", "x"], COULD_NOT_START, "--cgroup and --from"),
+        (&["--demo", "--from", "x"], COULD_NOT_START, "--from and --demo"),
+        (&["--pid", "1", "--", "true"], BEFORE_THE_COMMAND, "-- CMD and --pid"),
+        (&["--pid", "1", "--cgroup", "/x", "--system"], COULD_NOT_START, "--pid and --cgroup and --system"),
+    ] {
+        check_whole(args, code, &format!("{names} exclude each other: give one of them"));
+    }
+}
+
+#[test]
+fn arguments_that_are_none() {
+    let help = "see kprobe-agent --help";
+    check(&["--frobnicate"], &format!("unexpected argument '--frobnicate' found; {help}"));
+    check(
+        &["--probe", "x"],
+        &format!("unexpected argument '--probe' found; tip: a similar argument exists: '--probes'; {help}"),
+    );
+    check(&["more"], &format!("unexpected argument 'more' found; {help}"));
+    check(
+        &["--output", "xml"],
+        &format!("invalid value 'xml' for '--output <FORM>'; [possible values: human, json, none]; {help}"),
+    );
+    check(
+        &["--pid", "me"],
+        &format!("invalid value 'me' for '--pid <N,...>': invalid digit found in string; {help}"),
+    );
+    check(
+        &["--sample", "0"],
+        &format!("invalid value '0' for '--sample <N>': number would be zero for non-zero type; {help}"),
+    );
+    check_whole(
+        &["--duration"],
+        COULD_NOT_START,
+        &format!("a value is required for '--duration <TIME>' but none was supplied; {help}"),
+    );
+}
+
+#[test]
+fn units() {
+    let see = "see kprobe-agent --help";
+    let time = "expected a number with a unit, such as 50us, 10ms or 2s";
+    let size = "expected a number of bytes with or without a unit, such as 8MiB or 65536";
+    check(
+        &["--min-duration", "50"],
+        &format!(
+            "invalid value '50' for '--min-duration <TIME>': time unit needed, for example 50sec or 50ms; {time}; {see}"
+        ),
+    );
+    for (flag, value, expected) in [
+        ("--min-duration <TIME>", "5parsecs", time),
+        ("--duration <TIME>", "", time),
+        ("--duration <TIME>", "-1s", time),
+        ("--ring-bytes <SIZE>", "8 apples", size),
+        ("--ring-bytes <SIZE>", "-1", size),
+    ] {
+        let name = flag.split(' ').next().unwrap();
+        let output = run(&mut agent([&format!("{name}={value}"), "--from", "/dev/null"]));
+        let line = refusal(&output, COULD_NOT_START);
+        assert!(line.starts_with(&format!("invalid value '{value}' for '{flag}': ")), "{line}");
+        assert!(line.ends_with(&format!("; {expected}; {see}")), "{line}");
+    }
+}
+
+#[test]
+fn probes() {
+    for later in ["tcp", "block", "memory", "lock", "irq", "security"] {
+        check(
+            &["--probes", later],
+            &format!(
+                "--probes {later}: this version has no such probes yet; it has process, syscall and sched"
+            ),
+        );
+    }
+    check(
+        &["--probes", "process,sharks"],
+        "--probes sharks: no such family; there are process, syscall and sched",
+    );
+}
+
+#[test]
+fn system_calls() {
+    let known = "expected names of calls, or the families io, fsync, net, futex, poll, sleep, file, process, io_uring, all";
+    for (wrong, meant) in [("reed", "read"), ("opnat", "openat"), ("futx", "futex")] {
+        let output = run(&mut agent(["--syscalls", wrong, "--from", "/dev/null"]));
+        let line = refusal(&output, COULD_NOT_START);
+        assert!(line.starts_with(&format!("--syscalls: no system call \"{wrong}\" on ")), "{line}");
+        assert!(line.ends_with(&format!(", did you mean {meant}?; {known}")), "{line}");
+    }
+    let output = run(&mut agent(["--syscalls", "read,frobnicate_everything", "--", "true"]));
+    let line = refusal(&output, BEFORE_THE_COMMAND);
+    assert!(line.starts_with("--syscalls: no system call \"frobnicate_everything\" on "), "{line}");
+    assert!(line.ends_with(&format!("; {known}")) && !line.contains("did you mean"), "{line}");
+}
+
+#[test]
+fn ring_sizes() {
+    let page = rustix::param::page_size();
+    for (text, bytes) in [("3000", 3000), ("12KiB", 12 << 10), ("1", 1), ("0", 0), ("2GiB", 2_u64 << 30)] {
+        check_start(
+            &["--ring-bytes", text],
+            &format!(
+                "a ring buffer of {bytes} bytes cannot be: expected a power of two from {page} to 1073741824"
+            ),
+        );
+    }
+}
+
+#[test]
+fn rungs() {
+    let output = run(&mut agent(["--forbid-rung", "ladder", "--", "true"]));
+    let line = refusal(&output, BEFORE_THE_COMMAND);
+    assert!(line.starts_with("no probe has a rung `ladder`; there are raw_tp, "), "{line}");
+}
+
+#[test]
+fn commands() {
+    let folder = open_folder();
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "#!/bin/sh\n").unwrap();
+    set_mode(&plain, 0o644);
+    let (plain, directory) = (plain.to_str().unwrap(), folder.path().to_str().unwrap());
+    check_whole(&["--", "frobnicate-nothing"], 127, "command \"frobnicate-nothing\" not found in PATH");
+    check_whole(&["--", "/nowhere/frobnicate"], 127, "command \"/nowhere/frobnicate\" not found");
+    check_whole(
+        &["--", plain],
+        126,
+        &format!("command {plain} cannot be executed: Permission denied (os error 13)"),
+    );
+    check_whole(
+        &["--", directory, "argument"],
+        126,
+        &format!("command {directory} cannot be executed: it is a directory"),
+    );
+}
+
+#[test]
+fn processes() {
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let pid = gone.id();
+    check_whole(
+        &["--pid", &pid.to_string()],
+        COULD_NOT_START,
+        &format!("no process {pid} (it may have ended)"),
+    );
+    let both = format!("{},{pid}", std::process::id());
+    check_whole(&["--pid", &both], COULD_NOT_START, &format!("no process {pid} (it may have ended)"));
+    for number in ["0", "4194304", "4294967295"] {
+        check_whole(
+            &["--pid", number],
+            COULD_NOT_START,
+            &format!("{number} is no process or thread id, expected 1 to 4194303"),
+        );
+    }
+}
+
+#[test]
+fn cgroups() {
+    let folder = open_folder();
+    let missing = folder.path().join("payments");
+    let output = run(agent(["--cgroup"]).arg(&missing));
+    let line = refusal(&output, COULD_NOT_START);
+    // A machine with version 1 alone says that instead.
+    if kprobe_ebpf::host::cgroup2_mount().is_ok() {
+        assert_eq!(line, format!("no cgroup {}: there is no such directory", missing.display()));
+    }
+    let output = run(agent(["--cgroup"]).arg(folder.path()));
+    let line = refusal(&output, COULD_NOT_START);
+    if let Ok(mount) = kprobe_ebpf::host::cgroup2_mount() {
+        let expected = "is no cgroup; expected a directory of cgroup version 2, below";
+        assert_eq!(line, format!("{} {expected} {}", folder.path().display(), mount.path.display()));
+    }
+}
+
+#[test]
+fn where_nothing_can_be_written() {
+    let from = concat!(env!("CARGO_MANIFEST_DIR"), "/demo.kcap");
+    let refused = "No such file or directory (os error 2)";
+    check_whole(
+        &["--from", from, "-o", "/nowhere/events.json"],
+        COULD_NOT_START,
+        &format!("cannot write to /nowhere/events.json: {refused}"),
+    );
+    check_whole(
+        &["--from", from, "--capture", "/nowhere/again.kcap"],
+        COULD_NOT_START,
+        &format!("cannot write the capture /nowhere/again.kcap: {refused}"),
+    );
+}
+
+/// The one refusal that depends on who asks.
+#[test]
+fn without_privilege() {
+    let folder = open_folder();
+    let own = std::process::id().to_string();
+    let expected = "missing CAP_BPF and CAP_PERFMON: attaching needs CAP_BPF and CAP_PERFMON; run as root, or give the \
+                    program those two with `setcap cap_bpf,cap_perfmon+ep FILE`";
+    let targets: [(&[&str], i32); 3] = [
+        (&["--pid", &own], COULD_NOT_START),
+        (&["--system"], COULD_NOT_START),
+        (&["--", "true"], BEFORE_THE_COMMAND),
+    ];
+    for (target, code) in targets {
+        let output = run(&mut unprivileged(folder.path(), target));
+        assert_eq!(refusal(&output, code), expected, "{target:?}");
+    }
+}
+
+/// What was asked for by mistake leaves no file behind.
+#[test]
+fn nothing_is_created() {
+    let folder = open_folder();
+    let file = folder.path().join("events.json");
+    let capture = folder.path().join("events.kcap");
+    let mut command = agent(["--from", "/dev/null", "-o"]);
+    refusal(&run(command.arg(&file).arg("--capture").arg(&capture)), COULD_NOT_START);
+    let mut command =
+        unprivileged(folder.path(), ["-o", "events.json", "--capture", "events.kcap", "--", "true"]);
+    refusal(&run(&mut command), BEFORE_THE_COMMAND);
+    assert!(!file.exists() && !capture.exists());
+}

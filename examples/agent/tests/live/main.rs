@@ -1,0 +1,62 @@
+//! The agent on the running kernel, as root. It records what the tests start themselves, and nothing else.
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "two test targets share the support")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod children;
+mod command;
+mod demo;
+mod gate;
+mod replay;
+mod signals;
+mod strace;
+mod targets;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The function `trials` of a module: its tests.
+#[macro_export]
+macro_rules! trials {
+    ($($name:ident),+ $(,)?) => {
+        pub fn trials() -> Vec<libtest_mimic::Trial> {
+            vec![$($crate::trial(concat!(module_path!(), "::", stringify!($name)), $name)),+]
+        }
+    };
+}
+
+/// A test that fails by panicking.
+pub fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
+    let name = name.split_once("::").map_or(name, |(_, below)| below).to_owned();
+    Trial::test(name, move || {
+        test();
+        Ok::<(), Failed>(())
+    })
+}
+
+/// In an emulated machine of the tests' own, where a system call takes ten times as long and there is only busybox.
+pub fn in_vm() -> bool {
+    std::env::var_os("KPROBE_VM").is_some()
+}
+
+/// Elsewhere they would look at processes that are not the tests' own.
+const IN_VM_ONLY: [&str; 1] = ["targets::the_whole_system"];
+
+fn main() {
+    let trials = [
+        command::trials(),
+        signals::trials(),
+        targets::trials(),
+        replay::trials(),
+        children::trials(),
+        demo::trials(),
+        strace::trials(),
+    ];
+    let mut arguments = Arguments::from_args();
+    // What the machine does besides is in no record, but it takes time from tests that wait.
+    arguments.test_threads = Some(1);
+    let trials = trials.into_iter().flatten();
+    let here = trials.filter(|trial| in_vm() || !IN_VM_ONLY.contains(&trial.name())).collect();
+    libtest_mimic::run(&arguments, here).exit();
+}

@@ -1,0 +1,35 @@
+//! What crosses from the kernel to user space: the records, and the memory both sides share.
+//!
+//! The kernel programs and the decoder compile these very files, so there is nothing to keep in step. A test compares
+//! every size and offset with the BTF inside the built object.
+//!
+//! Rules of ABI version 1:
+//!
+//! - A record is a [`Header`] and the body of its [`Kind`], both of fixed size, multiples of 8 bytes.
+//! - No padding: every byte of a record is a named field (`IntoBytes` refuses a struct with holes), so no byte of kernel
+//!   memory leaves by accident.
+//! - All integers are little-endian. Big-endian machines are refused at compile time.
+//! - What a kernel cannot supply is absent: its presence bit in the body's `flags` is clear and the field is zero.
+//! - A [`Kind`] is never renumbered and the layout of its body never changes. A new layout is a new kind.
+
+#[cfg(target_endian = "big")]
+compile_error!("kprobe records are little-endian; big-endian machines are not supported");
+
+mod control;
+mod header;
+mod kind;
+mod meta;
+mod process;
+mod sched;
+mod syscall;
+
+pub use control::*;
+pub use header::*;
+pub use kind::*;
+pub use meta::*;
+pub use process::*;
+pub use sched::*;
+pub use syscall::*;
+
+/// Version of the record layouts in this module. Captures carry it.
+pub const ABI_VERSION: u16 = 1;

@@ -1,0 +1,83 @@
+use super::Record;
+
+/// Bytes in front of each record in a batch.
+pub const FRAME_HEADER: usize = 8;
+
+/// Bit of the first word: the kernel has not submitted the record yet. A batch never holds such a one.
+const BUSY: u32 = 1 << 31;
+/// Bit of the first word: the program reserved the space and then gave it up.
+const DISCARD: u32 = 1 << 30;
+
+/// The frames of a batch, one after another.
+///
+/// The framing is the one the kernel's ring buffer has in memory, so that a batch is one copy out of the ring: a 32-bit
+/// length with two flag bits on top, 32 bits without meaning here, the record, and zero to seven bytes up to a multiple
+/// of 8. A discarded frame is skipped.
+#[derive(Clone, Debug)]
+pub struct Frames<'a> {
+    rest: &'a [u8],
+}
+
+/// A batch ends in the middle of a frame, or a frame has a length that no record has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("frame says {length} bytes where {left} are left; expected a whole record")]
+pub struct TornFrame {
+    /// Length that the frame states.
+    pub length: usize,
+    /// Bytes of the batch behind the frame's header.
+    pub left: usize,
+}
+
+impl<'a> Frames<'a> {
+    /// Reads the frames in `bytes`.
+    #[must_use]
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Record<'a>, TornFrame>;
+
+    /// After an error the iterator is at its end: where the next frame would be is unknown.
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some((head, rest)) = self.rest.split_first_chunk::<FRAME_HEADER>() else {
+                let left = std::mem::take(&mut self.rest).len();
+                return (left != 0).then_some(Err(TornFrame { length: FRAME_HEADER, left }));
+            };
+            let word = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+            let length = (word & !(BUSY | DISCARD)) as usize;
+            let padded = length.next_multiple_of(8);
+            if word & BUSY != 0 || padded > rest.len() {
+                let left = rest.len();
+                self.rest = &[];
+                return Some(Err(TornFrame { length, left }));
+            }
+            self.rest = &rest[padded..];
+            if word & DISCARD != 0 {
+                continue;
+            }
+            return Some(match Record::new(&rest[..length]) {
+                Ok(record) => Ok(record),
+                Err(_) => {
+                    self.rest = &[];
+                    Err(TornFrame { length, left: rest.len() })
+                }
+            });
+        }
+    }
+}
+
+/// Appends `record` to `out` with its frame.
+#[inline]
+pub fn put_frame(out: &mut impl bytes::BufMut, record: &[u8]) {
+    debug_assert!(record.len() <= crate::abi::MAX_RECORD);
+    #[expect(clippy::cast_possible_truncation, reason = "records have at most MAX_RECORD bytes")]
+    out.put_u32_le(record.len() as u32);
+    out.put_u32_le(0);
+    out.put_slice(record);
+    out.put_bytes(0, record.len().next_multiple_of(8) - record.len());
+}

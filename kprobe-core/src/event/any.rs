@@ -1,0 +1,85 @@
+use crate::{
+    abi::Kind,
+    decode::{DecodeError, Record},
+    event::{
+        CgroupNamed, Lost, Marker, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling,
+        SchedMigrate, SchedSwitch, SchedWaking, Syscall, ThreadSeed, TypedEvent,
+    },
+};
+
+macro_rules! any_event {
+    ($($name:ident),+ $(,)?) => {
+        /// Any event that kprobe itself defines.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[non_exhaustive]
+        #[expect(missing_docs, reason = "each variant holds the documented type of the same name")]
+        pub enum Event {
+            $($name($name),)+
+        }
+
+        impl Event {
+            /// Reads a record of any kind; `None` for a kind that this version does not define: a user's own, or one
+            /// of a later version. Such records are counted and skipped, they are not an error.
+            ///
+            /// # Errors
+            /// The record is not what its kind says.
+            #[inline]
+            pub fn decode(record: Record<'_>) -> Result<Option<Self>, DecodeError> {
+                match record.kind() {
+                    $(<$name as TypedEvent>::KIND => $name::decode(record).map(|event| Some(Self::$name(event))),)+
+                    _ => Ok(None),
+                }
+            }
+
+            /// What it is.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$name(_) => <$name as TypedEvent>::KIND,)+
+                }
+            }
+
+            /// When, where and by whom.
+            #[must_use]
+            pub fn origin(&self) -> &Origin {
+                match self {
+                    $(Self::$name(event) => event.origin(),)+
+                }
+            }
+        }
+
+        impl crate::event::Registry {
+            /// The events that kprobe itself defines.
+            #[must_use]
+            pub fn builtin() -> Self {
+                let mut registry = Self::empty();
+                $(registry.register::<$name>();)+
+                registry
+            }
+        }
+
+        $(
+            impl From<$name> for Event {
+                fn from(event: $name) -> Self {
+                    Self::$name(event)
+                }
+            }
+        )+
+    };
+}
+
+any_event!(
+    SchedSwitch,
+    SchedWaking,
+    SchedMigrate,
+    ProcessFork,
+    ProcessExec,
+    ProcessExit,
+    ProcessRename,
+    Syscall,
+    Lost,
+    Marker,
+    Sampling,
+    ThreadSeed,
+    CgroupNamed,
+);

@@ -1,0 +1,35 @@
+//! Core of kprobe: typed kernel events, and the accounting for every one of them.
+//!
+//! What this crate does not do: it attaches nothing, opens no socket, reads no clock, starts no thread and no runtime.
+//! Give it bytes and it gives events; `kprobe-ebpf` has the bytes, `kprobe-sinks` takes the events.
+//!
+//! ```text
+//!  bytes of a ring buffer or a capture
+//!        |
+//!     [decode]   frames -> records, total, zero-copy
+//!        |
+//!     [event]    records -> typed events
+//!        |
+//!    [pipeline]  batches, sources, sinks, the ledger
+//!        |
+//!    [process]   who was that: comm, parent, container of every event
+//!        |
+//!    [capture]   the same stream as a file, and back
+//! ```
+//!
+//! Without the default feature `std` only [`abi`] is there, `no_std` and without allocation: kernel programs compile it.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod abi;
+#[cfg(feature = "std")]
+pub mod decode;
+#[cfg(feature = "std")]
+pub mod event;
+#[cfg(feature = "std")]
+pub mod pipeline;
+#[cfg(feature = "std")]
+pub mod process;
+
+#[cfg(feature = "std")]
+pub mod capture;

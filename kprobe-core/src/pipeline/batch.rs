@@ -1,0 +1,149 @@
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    decode::{Frames, Record, TornFrame, put_frame},
+    event::{Comm, ProcessKey, Tgid},
+};
+
+/// Many records, one behind the other, as [`Frames`] reads them. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    bytes: Bytes,
+    /// One for each record, discarded ones not counted; or none at all.
+    contexts: Option<Arc<Vec<Context>>>,
+}
+
+/// What user space knows of the threads of a record: the process table fills it in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Name of the record's thread at that time; empty if it is not known.
+    pub comm: Comm,
+    /// Name of the other thread of the record: the next, woken, moved or new one; empty if there is none.
+    pub other_comm: Comm,
+    /// The record's process.
+    pub process: Option<ProcessKey>,
+    /// Its parent at that time.
+    pub parent: Option<Tgid>,
+    /// Container that its cgroup belongs to, by the id in the cgroup's path.
+    pub container: Option<Arc<str>>,
+}
+
+/// A record with its context.
+#[derive(Clone, Copy, Debug)]
+pub struct Enriched<'a> {
+    /// The record.
+    pub record: Record<'a>,
+    /// What is known of its threads; all unknown if no process table has seen it.
+    pub context: &'a Context,
+}
+
+static NO_CONTEXT: Context = Context {
+    comm: Comm::new([0; 16]),
+    other_comm: Comm::new([0; 16]),
+    process: None,
+    parent: None,
+    container: None,
+};
+
+impl Batch {
+    /// Frames as they lie in `bytes`, without contexts.
+    pub(crate) fn from_frames(bytes: Bytes) -> Self {
+        Self { bytes, contexts: None }
+    }
+
+    /// The same records, with `contexts` in their order.
+    pub(crate) fn with_contexts(self, contexts: Vec<Context>) -> Self {
+        Self { bytes: self.bytes, contexts: (!contexts.is_empty()).then(|| Arc::new(contexts)) }
+    }
+
+    /// The frames, shared.
+    pub(crate) fn into_frames(self) -> Bytes {
+        self.bytes
+    }
+
+    /// The records; discarded ones are skipped.
+    #[inline]
+    #[must_use]
+    pub fn records(&self) -> Frames<'_> {
+        Frames::new(&self.bytes)
+    }
+
+    /// The records with their contexts.
+    pub fn enriched(&self) -> impl Iterator<Item = Result<Enriched<'_>, TornFrame>> {
+        let mut contexts = self.contexts.as_deref().map_or(&[][..], Vec::as_slice).iter();
+        self.records().map(move |record| {
+            record.map(|record| Enriched { record, context: contexts.next().unwrap_or(&NO_CONTEXT) })
+        })
+    }
+
+    /// The frames as they are.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// There is not even a discarded record in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// A batch being filled.
+#[derive(Debug, Default)]
+pub struct BatchBuf {
+    bytes: BytesMut,
+    contexts: Vec<Context>,
+}
+
+impl BatchBuf {
+    /// Has room for so many bytes of frames.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: BytesMut::with_capacity(bytes), contexts: Vec::new() }
+    }
+
+    /// Appends a record.
+    #[inline]
+    pub fn push(&mut self, record: Record<'_>) {
+        put_frame(&mut self.bytes, record.bytes());
+    }
+
+    /// Appends a record with its context. A batch has contexts for all of its records or for none.
+    #[inline]
+    pub fn push_enriched(&mut self, record: Record<'_>, context: Context) {
+        put_frame(&mut self.bytes, record.bytes());
+        self.contexts.push(context);
+    }
+
+    /// The buffer of frames, for a source that appends whole frames at once.
+    #[inline]
+    pub fn frames_mut(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    /// Bytes of frames so far.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Nothing is in it yet.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Ends the batch and leaves an empty buffer behind.
+    #[must_use]
+    pub fn take(&mut self) -> Batch {
+        // The next batch will be about as long, so that its contexts take one allocation, not a dozen.
+        let next = Vec::with_capacity(self.contexts.len());
+        let contexts = std::mem::replace(&mut self.contexts, next);
+        Batch::from_frames(self.bytes.split().freeze()).with_contexts(contexts)
+    }
+}

@@ -1,0 +1,44 @@
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Arch, BootId};
+
+/// What a stream is from: enough to read it on another machine, years later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamInfo {
+    /// Host name.
+    pub host: String,
+    /// Boot of that host.
+    pub boot: BootId,
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// Architecture of the host.
+    pub arch: Arch,
+    /// Its clocks when recording began.
+    pub clocks: Clocks,
+    /// Number of CPUs the kernel may use.
+    pub cpus: u16,
+    /// What was attached and how, as the recorder reported it; `null` for a source that attaches nothing.
+    pub report: serde_json::Value,
+}
+
+/// The kernel's clocks, read at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// `CLOCK_MONOTONIC` in nanoseconds: the clock of every record.
+    pub monotonic_ns: u64,
+    /// `CLOCK_BOOTTIME` in nanoseconds: the clock of process starts.
+    pub boottime_ns: u64,
+    /// `CLOCK_REALTIME`: nanoseconds since 1970-01-01T00:00:00Z.
+    pub realtime_ns: u64,
+    /// The three were read within so many nanoseconds.
+    pub uncertainty_ns: u64,
+}
+
+impl Clocks {
+    /// The wall-clock time of a record: nanoseconds since 1970-01-01T00:00:00Z, by the clocks as they stood when
+    /// recording began. A clock that was set later, or a machine that was suspended since, is not accounted for.
+    #[must_use]
+    pub const fn wall_ns(&self, ktime_ns: u64) -> u64 {
+        self.realtime_ns.wrapping_add(ktime_ns.wrapping_sub(self.monotonic_ns))
+    }
+}

@@ -1,0 +1,26 @@
+//! From a source to the sinks: batches, what travels with them, and the books that must balance.
+
+mod batch;
+mod drain;
+mod gaps;
+mod info;
+mod ledger;
+mod merge;
+mod only;
+mod order;
+mod outlet;
+mod run;
+mod sink;
+mod source;
+mod stage;
+
+pub use batch::{Batch, BatchBuf, Context, Enriched};
+pub use gaps::{GapReport, Gaps};
+pub use info::{Clocks, StreamInfo};
+pub use ledger::{Drops, Ledger, ProbeRow, SinkRow, StageRow};
+pub use merge::Merge;
+pub use only::Only;
+pub use run::{End, Finished, Run, RunBuilder, Step};
+pub use sink::{Sink, SinkError};
+pub use source::{Polled, Source, SourceError};
+pub use stage::Stage;

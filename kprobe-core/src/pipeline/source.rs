@@ -1,0 +1,64 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{BatchBuf, ProbeRow, StreamInfo};
+
+/// Where records come from: a live recorder or a capture.
+pub trait Source {
+    /// What the stream is from.
+    fn info(&self) -> &StreamInfo;
+
+    /// Appends the records that are there to `out`, waiting for some if there are none: for `longest` at most, `None`
+    /// being without limit. A caller that still holds records back, because they may be out of order, gives a limit.
+    /// A source may return earlier with nothing.
+    ///
+    /// # Errors
+    /// The source cannot go on. What it appended before is good.
+    fn poll(&mut self, out: &mut BatchBuf, longest: Option<Duration>) -> Result<Polled, SourceError>;
+
+    /// What the source knows of the records of each probe and CPU, up to now.
+    fn probes(&self) -> Vec<ProbeRow>;
+
+    /// What else the source counted, no part of the balance: by name, only what is not 0.
+    fn counts(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+
+    /// Number of the next record of a CPU, which is the number of records that it made so far. Only from a source that
+    /// was stopped and drained; `None` if that is not known.
+    fn next_seq(&self, cpu: u16) -> Option<u64> {
+        let _ = cpu;
+        None
+    }
+
+    /// No new records, please: later polls give what is left, and the last of them says that it is the end. A source
+    /// that cannot be stopped early goes on to its end.
+    fn stop(&mut self) {}
+
+    /// Why the stream is not whole, for example because a capture was torn; `None` if it is, as far as is known.
+    fn incomplete(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What [`Source::poll`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polled {
+    /// Every record up to this time (`CLOCK_MONOTONIC`, nanoseconds) has been appended, in this call or before, but for
+    /// those that a program was just writing.
+    pub complete_until_ns: u64,
+    /// There will be no more records.
+    pub end: bool,
+}
+
+/// A source cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{source_name}: {message}")]
+pub struct SourceError {
+    /// Which source.
+    pub source_name: String,
+    /// What happened and what to do.
+    pub message: String,
+    /// The error below, if there is one.
+    #[source]
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}

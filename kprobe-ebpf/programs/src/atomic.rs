@@ -1,0 +1,84 @@
+//! Atomic changes of words in maps.
+//!
+//! Written as instructions because `core` has none of them for this target (it knows only the first BPF machines, which
+//! had no compare-and-swap), and because it matters which they are: those that return the old value are full barriers,
+//! those that do not are no barrier at all (Linux 5.12, `Documentation/bpf/standardization/instruction-set.rst`).
+
+use core::arch::asm;
+
+/// Adds to a word and returns what it was. A full barrier.
+#[inline(always)]
+pub fn fetch_add(word: *mut u64, add: u64) -> u64 {
+    let old;
+    // SAFETY: callers pass an aligned word of a map element; for anything else the verifier refuses the program.
+    unsafe {
+        asm!(
+            "{value} = atomic_fetch_add((u64 *)({word} + 0), {value})",
+            word = in(reg) word,
+            value = inout(reg) add => old,
+            options(nostack),
+        );
+    }
+    old
+}
+
+/// Adds to a word. No barrier.
+#[inline(always)]
+pub fn add(word: *mut u64, add: u64) {
+    // SAFETY: as in `fetch_add`.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({word} + 0) += {value}",
+            word = in(reg) word,
+            value = in(reg) add,
+            options(nostack),
+        );
+    }
+}
+
+/// Sets bits of a word and returns what it was. A full barrier.
+#[inline(always)]
+pub fn fetch_or(word: *mut u64, bits: u64) -> u64 {
+    let old;
+    // SAFETY: as in `fetch_add`.
+    unsafe {
+        asm!(
+            "{value} = atomic_fetch_or((u64 *)({word} + 0), {value})",
+            word = in(reg) word,
+            value = inout(reg) bits => old,
+            options(nostack),
+        );
+    }
+    old
+}
+
+/// Keeps only these bits of a word. No barrier.
+#[inline(always)]
+pub fn and(word: *mut u64, bits: u64) {
+    // SAFETY: as in `fetch_add`.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({word} + 0) &= {value}",
+            word = in(reg) word,
+            value = in(reg) bits,
+            options(nostack),
+        );
+    }
+}
+
+/// Puts a value into a 32-bit word and returns what it was. A full barrier.
+#[inline(always)]
+pub fn exchange(word: *mut u32, new: u32) -> u32 {
+    let old: u64;
+    // The register is named because the compiler gives out the 32-bit halves only on request for the whole target.
+    // SAFETY: as in `fetch_add`.
+    unsafe {
+        asm!(
+            "w0 = xchg32_32({word} + 0, w0)",
+            word = in(reg) word,
+            inout("r0") u64::from(new) => old,
+            options(nostack),
+        );
+    }
+    old as u32
+}

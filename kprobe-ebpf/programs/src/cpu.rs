@@ -1,0 +1,61 @@
+//! The state of the CPU that a program runs on: numbers and counters.
+//!
+//! A program can be interrupted, and preempted by another one on the same CPU (the kernel only forbids that it moves to
+//! another CPU), so every change is atomic although no other CPU takes part.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE, btf_maps::Array, helpers::generated::bpf_get_smp_processor_id, macros::btf_map,
+};
+use kprobe_core::abi::{Counters, CpuState};
+
+use crate::atomic;
+
+/// One page for each possible CPU.
+#[btf_map]
+pub static CPUS: Array<CpuState, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// The CPU that runs the program.
+#[derive(Clone, Copy)]
+pub struct Cpu {
+    /// Its number.
+    pub number: u32,
+    state: *mut CpuState,
+}
+
+impl Cpu {
+    /// `None` if the loader made the map too small, which it does not.
+    #[inline(always)]
+    pub fn current() -> Option<Self> {
+        // SAFETY: the helper has no preconditions.
+        let number = unsafe { bpf_get_smp_processor_id() };
+        Some(Self { number, state: CPUS.get_ptr_mut(number)? })
+    }
+
+    /// The state in the map, for the few members that are not counters.
+    #[inline(always)]
+    pub fn state(self) -> *mut CpuState {
+        self.state
+    }
+
+    /// Takes the number of the next record. A full barrier.
+    #[inline(always)]
+    pub fn next_seq(self) -> u64 {
+        // SAFETY: `state` points to a map element, which lives as long as the program.
+        atomic::fetch_add(unsafe { &raw mut (*self.state).seq }, 1)
+    }
+
+    /// The counters of a kind.
+    #[inline(always)]
+    pub fn counters(self, slot: usize) -> *mut Counters {
+        // SAFETY: as in `next_seq`; the index is checked.
+        unsafe { &raw mut (*self.state).counters[slot] }
+    }
+}
+
+/// Counts something that happened on this CPU.
+#[inline(always)]
+pub fn count(counter: impl FnOnce(*mut CpuState) -> *mut u64) {
+    if let Some(cpu) = Cpu::current() {
+        atomic::add(counter(cpu.state), 1);
+    }
+}

@@ -1,0 +1,61 @@
+//! What the kernel programs are made of.
+//!
+//! Nothing here allocates, loops without a bound, or reads user memory; what a program may touch is checked by the
+//! kernel's verifier each time it is loaded. The programs themselves, one function for each tracepoint, are in
+//! `src/bin/kprobe.rs`; `src/bin/custom.rs` is the smallest object that a user may bring along.
+//!
+//! ```text
+//!  tracepoint -> bin/kprobe.rs -> sched process syscall follow context     what happened
+//!                                   |  task <- memory <- offsets           kernel structs, at offsets that the loader found
+//!                                   v
+//!                                 filter <- bits, current <- threads       whose events are wanted
+//!                                   v
+//!                                 emit -> cpu                              sampling, numbering, ring buffer, counters, wake-up
+//! ```
+//!
+//! Two things come from outside. *Frozen globals* ([`frozen`], [`offsets`]) are set before the load; the verifier sees
+//! constants and drops the code that they switch off. *Maps* hold what may change while the programs run.
+//!
+//! # What the loader has to see to
+//!
+//! - `RINGS`, `READERS`, `CPUS`, `ENTERS` and `CGROUPS` are declared with one element and get their sizes at the load. The
+//!   pid sets are declared whole; one that is not used can be cut to one element.
+//! - `follow_fork_*` is attached before all else, and `CACHE_TGIDS` is 1 only if that is `follow_fork_btf`.
+//! - Entries are attached before returns (`sys_enter`, `sys_exit`): so only calls that were under way count as unpaired.
+//!   Of the interrupt programs the exits come first, or a depth stays behind.
+//! - `check_mask` and `wake_bytes` of every reader are set: all zero means a wake-up for each record.
+//!
+//! # Why so many ways to attach
+//!
+//! The kernel does not run a program again on a CPU where it has not finished: it skips the event, and counts it only in
+//! `bpf_prog_info::recursion_misses`. As long as tracepoints disabled preemption this could not happen to programs like
+//! these. Since Linux 7.0 a thread can be preempted inside a raw tracepoint's program, and until it runs again every event
+//! of the other threads on that CPU is skipped: with four busy threads on two CPUs, a third to a half of them. So where it matters the
+//! programs come in a third form, for `tracepoint` (perf), which still disables preemption, and what can be had in a
+//! place where the scheduler holds its locks is taken there: a new thread is seen in `sched_wakeup_new`.
+#![no_std]
+#![feature(asm_experimental_arch)]
+
+pub mod args;
+pub mod atomic;
+pub mod bits;
+pub mod context;
+pub mod cpu;
+pub mod current;
+pub mod emit;
+pub mod filter;
+pub mod follow;
+pub mod frozen;
+pub mod memory;
+pub mod offsets;
+pub mod process;
+pub mod sched;
+pub mod syscall;
+pub mod task;
+pub mod threads;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing panics; if something could, the verifier would refuse this loop.
+    loop {}
+}

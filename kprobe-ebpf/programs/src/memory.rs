@@ -1,0 +1,122 @@
+//! Reading kernel memory, in the two ways there are.
+
+use core::{marker::PhantomData, ptr};
+
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel_str};
+
+use crate::{frozen::Frozen, offsets::ABSENT};
+
+/// How a program may read kernel memory.
+pub trait Memory: Copy {
+    /// Whether a read is only a load, and no call.
+    const IS_DIRECT: bool;
+
+    /// Reads an integer; what cannot be read is 0.
+    ///
+    /// # Safety
+    ///
+    /// None that the compiler could rely on or the caller could break: the verifier refuses a program that reads
+    /// directly where it may not, and the kernel handles the faults. Unsafe because the address is no Rust object.
+    unsafe fn load<T: Copy + Default>(from: *const u8) -> T;
+}
+
+/// Loads through pointers whose type the verifier knows (BTF): one instruction.
+#[derive(Clone, Copy)]
+pub struct Direct;
+
+/// The helper `bpf_probe_read_kernel`: any address, at the price of a call.
+#[derive(Clone, Copy)]
+pub struct Probed;
+
+impl Memory for Direct {
+    const IS_DIRECT: bool = true;
+
+    #[inline(always)]
+    unsafe fn load<T: Copy + Default>(from: *const u8) -> T {
+        // SAFETY: see the trait. Volatile, so that the compiler does not join two loads into one that crosses members,
+        // which the verifier refuses.
+        unsafe { ptr::read_volatile(from.cast()) }
+    }
+}
+
+impl Memory for Probed {
+    const IS_DIRECT: bool = false;
+
+    #[inline(always)]
+    unsafe fn load<T: Copy + Default>(from: *const u8) -> T {
+        // SAFETY: see the trait.
+        unsafe { bpf_probe_read_kernel(from.cast()) }.unwrap_or_default()
+    }
+}
+
+/// An instance of a kernel struct.
+#[derive(Clone, Copy)]
+pub struct Object<M>(*const u8, PhantomData<M>);
+
+impl<M: Memory> Object<M> {
+    /// The struct at an address that the kernel gave.
+    #[inline(always)]
+    pub fn new<T>(address: *const T) -> Self {
+        Self(address.cast(), PhantomData)
+    }
+
+    /// Its address.
+    #[inline(always)]
+    pub fn address(&self) -> *const u8 {
+        self.0
+    }
+
+    /// The address of a member.
+    #[inline(always)]
+    pub fn member(&self, offset: &Frozen<u64>) -> *const u8 {
+        self.0.wrapping_add(offset.get() as usize)
+    }
+
+    /// The value of an integer member.
+    #[inline(always)]
+    pub fn load<T: Copy + Default>(&self, offset: &Frozen<u64>) -> T {
+        // SAFETY: see `Memory::load`: the verifier and the kernel's fault handling stand behind it.
+        unsafe { M::load(self.member(offset)) }
+    }
+
+    /// As `load`, for a member that not every kernel has.
+    #[inline(always)]
+    pub fn load_if_present<T: Copy + Default>(&self, offset: &Frozen<u64>) -> Option<T> {
+        // The verifier follows only the branch that is taken, so it never sees an absent offset used.
+        let offset = offset.get();
+        if offset == ABSENT {
+            return None;
+        }
+        // SAFETY: as in `load`.
+        Some(unsafe { M::load(self.0.wrapping_add(offset as usize)) })
+    }
+
+    /// The struct that a pointer member points to.
+    #[inline(always)]
+    pub fn follow(&self, offset: &Frozen<u64>) -> Self {
+        // Loaded as a pointer, not as an integer, so that the type that the verifier knows of it survives.
+        // SAFETY: as in `load`.
+        Self::new(unsafe { M::load::<Address>(self.member(offset)) }.0)
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Address(*const u8);
+
+impl Default for Address {
+    #[inline(always)]
+    fn default() -> Self {
+        Self(ptr::null())
+    }
+}
+
+/// A string of the kernel, cut to 15 bytes. All bytes behind its end are 0, whatever the kernel has there.
+#[inline(always)]
+pub fn text(from: *const u8) -> [u8; 16] {
+    // As words, because the compiler would call `memset` for the bytes.
+    let mut text = [0_u64; 2];
+    // SAFETY: the helper writes at most 16 bytes to `text`, handles faults, and stops at the terminating zero.
+    unsafe { bpf_probe_read_kernel_str(text.as_mut_ptr().cast(), 16, from.cast()) };
+    zerocopy::transmute!(text)
+}

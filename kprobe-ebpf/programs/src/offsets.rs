@@ -1,0 +1,74 @@
+//! Where the members of kernel structs are: the one place that names them.
+//!
+//! A symbol is `OFF_` and the path of the member, upper case, with `_` for the dots: `OFF_TASK_STRUCT_THREAD_INFO_CPU` is
+//! the offset of `thread_info.cpu` in `struct task_struct`. The loader finds the members in the running kernel's BTF (also
+//! those inside unnamed structs and unions) and sets the symbols; a test compares its list with the symbols in the object.
+
+use crate::frozen::Frozen;
+
+/// The value of an offset that the loader did not set: the kernel has no such member.
+pub const ABSENT: u64 = u64::MAX;
+
+macro_rules! offsets {
+    ($($(#[doc = $doc:literal])* $symbol:ident = $in:ident $(. $member:ident)+;)+) => {
+        $(
+            #[doc = concat!("`", stringify!($in), $(".", stringify!($member),)+ "`.")]
+            $(#[doc = $doc])*
+            #[unsafe(no_mangle)]
+            pub static $symbol: Frozen<u64> = Frozen::new(ABSENT);
+        )+
+    };
+}
+
+offsets! {
+    OFF_TASK_STRUCT_PID = task_struct.pid;
+    OFF_TASK_STRUCT_TGID = task_struct.tgid;
+    OFF_TASK_STRUCT_COMM = task_struct.comm;
+    OFF_TASK_STRUCT_PRIO = task_struct.prio;
+    OFF_TASK_STRUCT_START_BOOTTIME = task_struct.start_boottime;
+    OFF_TASK_STRUCT_REAL_PARENT = task_struct.real_parent;
+    OFF_TASK_STRUCT_GROUP_LEADER = task_struct.group_leader;
+    OFF_TASK_STRUCT_EXIT_CODE = task_struct.exit_code;
+    OFF_TASK_STRUCT_SIGNAL = task_struct.signal;
+    OFF_TASK_STRUCT_CGROUPS = task_struct.cgroups;
+    OFF_TASK_STRUCT_MM = task_struct.mm;
+    /// Some architectures and kernels before 5.16 have it as `task_struct.cpu`. May be absent.
+    OFF_TASK_STRUCT_THREAD_INFO_CPU = task_struct.thread_info.cpu;
+    /// x86 only: with it, system calls of 32-bit programs and of the x32 ABI are told apart. May be absent.
+    OFF_TASK_STRUCT_THREAD_INFO_STATUS = task_struct.thread_info.status;
+
+    OFF_SIGNAL_STRUCT_LIVE = signal_struct.live.counter;
+    OFF_SIGNAL_STRUCT_FLAGS = signal_struct.flags;
+    OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE = signal_struct.group_exit_code;
+
+    /// With the next four the identity of the executable. May be absent.
+    OFF_MM_STRUCT_EXE_FILE = mm_struct.exe_file;
+    OFF_FILE_F_INODE = file.f_inode;
+    OFF_INODE_I_INO = inode.i_ino;
+    OFF_INODE_I_SB = inode.i_sb;
+    OFF_SUPER_BLOCK_S_DEV = super_block.s_dev;
+
+    OFF_CSS_SET_DFL_CGRP = css_set.dfl_cgrp;
+    OFF_CGROUP_LEVEL = cgroup.level;
+    OFF_CGROUP_ANCESTORS = cgroup.ancestors;
+    OFF_CGROUP_KN = cgroup.kn;
+    OFF_KERNFS_NODE_ID = kernfs_node.id;
+
+    /// x86: `orig_ax`; arm64: `syscallno`. Read as 32 bits.
+    OFF_SYSCALL_NR = pt_regs.orig_ax;
+    /// The arguments of a system call. x86: di, si, dx, r10, r8, r9; arm64: regs[0] to regs[5].
+    OFF_ARG_0 = pt_regs.di;
+    OFF_ARG_1 = pt_regs.si;
+    OFF_ARG_2 = pt_regs.dx;
+    OFF_ARG_3 = pt_regs.r10;
+    OFF_ARG_4 = pt_regs.r8;
+    OFF_ARG_5 = pt_regs.r9;
+
+    /// Only used by the program for `tracepoint`.
+    OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID = trace_event_raw_sched_process_exec.old_pid;
+    /// Only used by the program for `tracepoint`, and if `HAS_GROUP_DEAD`.
+    OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD = trace_event_raw_sched_process_exit.group_dead;
+
+    /// In the per-CPU variable of `context_source::PREEMPT_COUNT`: 0 in `__preempt_count`.
+    OFF_PREEMPT_COUNT = pcpu_hot.preempt_count;
+}

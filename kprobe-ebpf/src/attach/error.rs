@@ -1,0 +1,117 @@
+use std::io;
+
+use crate::{btf::BtfError, filter::FilterError, ring::RingError};
+
+/// Why nothing was attached. After it nothing of ours is left in the kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// The process lacks capabilities.
+    #[error(
+        "missing {missing}: attaching needs CAP_BPF and CAP_PERFMON; run as root, or give the program those two with \
+         `setcap cap_bpf,cap_perfmon+ep FILE`"
+    )]
+    Capability {
+        /// The missing ones, by name.
+        missing: String,
+    },
+    /// The kernel is too old for the programs.
+    #[error("kernel {found} is too old: the programs need {needed} or later")]
+    Kernel {
+        /// Release of the running kernel.
+        found: String,
+        /// The oldest that works.
+        needed: &'static str,
+    },
+    /// The kernel is locked down against reading its memory.
+    #[error(
+        "the kernel is in lockdown mode `confidentiality`, which forbids tracing programs to read kernel memory; boot with \
+         lockdown=integrity or none"
+    )]
+    Lockdown,
+    /// The kernel's type information is missing or cannot be read.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The size asked for the ring buffer cannot be.
+    #[error("a ring buffer of {found} bytes cannot be: expected a power of two from {least} to {most}")]
+    RingBytes {
+        /// What was asked for.
+        found: usize,
+        /// The least that works on this machine: a page for each shard.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
+    /// The filter names something that is not there.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// No filter was given: recording everything must be asked for.
+    #[error("no filter: say what to record, or `Filter::all()` to record the whole system")]
+    NoFilter,
+    /// No probe was given.
+    #[error("no probe: add one with `RecorderBuilder::probe`")]
+    NoProbe,
+    /// A rung that was forbidden does not exist.
+    #[error("no probe has a rung `{rung}`; there are {known}")]
+    UnknownRung {
+        /// What was forbidden.
+        rung: String,
+        /// Those there are.
+        known: String,
+    },
+    /// A required probe could not be attached on any rung.
+    #[error("the required probe {probe} cannot be attached: {reasons}")]
+    Probe {
+        /// Its name.
+        probe: String,
+        /// For each rung why not.
+        reasons: String,
+    },
+    /// The object of a user's probe is not what it should be.
+    #[error("the object of {probe}: {reason}")]
+    Object {
+        /// Name of the event, or `kprobe` for our own.
+        probe: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A map does not have the layout of this version.
+    #[error(
+        "map {map} has values of {found} bytes, expected {expected}: the object was built for another version"
+    )]
+    MapLayout {
+        /// Its name.
+        map: String,
+        /// Bytes a value should have.
+        expected: usize,
+        /// Bytes it has.
+        found: usize,
+    },
+    /// A map could not be made or used.
+    #[error("BPF map: {source}")]
+    Map {
+        /// What aya said.
+        source: Box<aya::maps::MapError>,
+    },
+    /// A ring buffer could not be mapped.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The system refused something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl AttachError {
+    pub(crate) fn map(source: aya::maps::MapError) -> Self {
+        Self::Map { source: Box::new(source) }
+    }
+
+    pub(crate) fn system(what: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::System { what, source: source.into() }
+    }
+}

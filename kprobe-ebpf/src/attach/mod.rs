@@ -1,0 +1,17 @@
+//! From plans to programs in the kernel: what this machine allows, the offsets of its structs, the ladder of each probe.
+
+mod context;
+mod error;
+mod group;
+mod object;
+mod offsets;
+mod preflight;
+mod report;
+
+pub(crate) use context::WakeContextSource;
+pub use error::AttachError;
+pub(crate) use group::{Setup, groups};
+pub(crate) use object::{Load, Object, Rings};
+pub(crate) use offsets::Offsets;
+pub(crate) use preflight::Host;
+pub use report::{MapMemory, Memory, Outcome, ProbeReport, Report, RungReport};

@@ -1,0 +1,281 @@
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{ArrayOfMaps, HashMap, Map, MapData},
+    programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint},
+};
+use kprobe_core::abi::{Config, Kind};
+
+use super::{AttachError, report::MapMemory};
+use crate::{
+    probe::{ProgramPlan, Target},
+    recorder::{CpuStates, PidSet},
+    ring::{ReaderStates, Ring},
+    shared::SharedArray,
+};
+
+/// One object in the kernel: its maps, and the programs that were loaded from it. Dropping it detaches them.
+#[derive(Debug)]
+pub(crate) struct Object {
+    ebpf: Ebpf,
+    pub(crate) cpus: CpuStates,
+    pub(crate) config: SharedArray<Config>,
+    pub(crate) tgids: Option<PidSet>,
+    pub(crate) tids: Option<PidSet>,
+    /// In the order in which they were attached; one that serves several tracepoints may be there several times.
+    attached: Vec<String>,
+    /// Of programs that are detached.
+    skipped: u64,
+    /// It is kprobe's own, not a user's.
+    pub(crate) is_builtin: bool,
+}
+
+/// What a load needs to know.
+#[derive(Debug)]
+pub(crate) struct Load<'a> {
+    /// Name in errors.
+    pub(crate) name: &'a str,
+    pub(crate) is_builtin: bool,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) globals: &'a [(&'static str, Vec<u8>)],
+    pub(crate) max_entries: &'a [(&'static str, u32)],
+    /// Kinds that its programs emit.
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) shards: u32,
+    pub(crate) shard_bytes: u32,
+}
+
+/// Maps shared between rings and programs.
+#[derive(Debug)]
+pub(crate) struct Rings {
+    pub(crate) rings: Vec<Ring>,
+    pub(crate) states: ReaderStates,
+}
+
+impl Object {
+    /// Creates the maps and prepares the programs; none is loaded yet.
+    pub(crate) fn load(load: Load<'_>) -> Result<(Self, Rings), AttachError> {
+        let bad = |reason: String| AttachError::Object { probe: load.name.to_owned(), reason };
+        let mut loader = EbpfLoader::new();
+        loader.allow_unsupported_maps().verifier_log_level(VerifierLogLevel::DEBUG);
+        for (name, value) in load.globals {
+            loader.override_global(name, value.as_slice(), false);
+        }
+        for (name, entries) in load.max_entries {
+            loader.map_max_entries(name, *entries);
+        }
+        let mut ebpf = loader.load(load.bytes).map_err(|error| bad(one_line(&error)))?;
+        drop(loader);
+
+        let mut rings = Vec::new();
+        let outer = ebpf
+            .map_mut("RINGS")
+            .ok_or_else(|| bad("it has no map RINGS; build it on kprobe-programs".into()))?;
+        let mut outer = ArrayOfMaps::<_, MapData>::try_from(outer).map_err(AttachError::map)?;
+        for shard in 0..load.shards {
+            let ring = ring_map(load.shard_bytes).map_err(AttachError::map)?;
+            outer.set(shard, &ring, 0).map_err(AttachError::map)?;
+            rings.push(Ring::map(ring)?);
+        }
+        let data = |name: &str| {
+            let map = ebpf
+                .map(name)
+                .ok_or_else(|| bad(format!("it has no map {name}; build it on kprobe-programs")))?;
+            map_data(map).ok_or_else(|| bad(format!("its map {name} is not an array")))
+        };
+        let states = ReaderStates::map(data("READERS")?)?;
+        let cpus = CpuStates::map(data("CPUS")?, load.kinds)?;
+        let config = SharedArray::map(data("CONFIG")?)?;
+        let pids = |name| ebpf.map(name).and_then(map_data).map(PidSet::map).transpose();
+        let (tgids, tids) = (pids("TGIDS")?, pids("TIDS")?);
+        let object = Self {
+            ebpf,
+            cpus,
+            config,
+            tgids,
+            tids,
+            attached: Vec::new(),
+            skipped: 0,
+            is_builtin: load.is_builtin,
+        };
+        Ok((object, Rings { rings, states }))
+    }
+
+    /// Adds a cgroup to those whose members, and the members of what is below, are recorded.
+    pub(crate) fn insert_cgroup(&mut self, id: u64, level: u32) -> Result<(), AttachError> {
+        let Some(map) = self.ebpf.map_mut("CGROUPS") else { return Ok(()) };
+        let mut cgroups = HashMap::<_, u64, u32>::try_from(map).map_err(AttachError::map)?;
+        cgroups.insert(id, level, 0).map_err(AttachError::map)
+    }
+
+    /// Whether the object has such a program.
+    pub(crate) fn has_program(&self, name: &str) -> bool {
+        self.ebpf.program(name).is_some()
+    }
+
+    /// Loads and attaches all of `programs`, or none.
+    pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
+        for (index, plan) in programs.iter().enumerate() {
+            if let Err(reason) = self.attach_one(plan, btf) {
+                for undo in &programs[..index] {
+                    self.unload(&undo.program);
+                }
+                self.unload(&plan.program);
+                return Err(reason);
+            }
+        }
+        for plan in programs {
+            self.attached.push(plan.program.to_string());
+        }
+        Ok(())
+    }
+
+    /// Attaches what counts the depth of interrupts. Tracepoints that this kernel was built without are left out; device
+    /// interrupts and softirqs must be there.
+    pub(crate) fn attach_context(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
+        for plan in programs {
+            let Target::RawTracepoint(tracepoint) = &plan.target else { continue };
+            if let Err(reason) = self.attach_one(plan, btf)
+                && (tracepoint.starts_with("irq_handler") || tracepoint.starts_with("softirq"))
+            {
+                self.detach();
+                return Err(reason);
+            }
+            self.attached.push(plan.program.to_string());
+        }
+        Ok(())
+    }
+
+    fn attach_one(&mut self, plan: &ProgramPlan, btf: &aya::Btf) -> Result<(), String> {
+        let program = self
+            .ebpf
+            .program_mut(&plan.program)
+            .ok_or_else(|| format!("the object has no program {}", plan.program))?;
+        match &plan.target {
+            Target::BtfTracepoint(tracepoint) => {
+                let program: &mut BtfTracePoint =
+                    program.try_into().map_err(|error| refusal(tracepoint, &error))?;
+                program.load(tracepoint, btf).map_err(|error| refusal(tracepoint, &error))?;
+                program.attach().map_err(|error| refusal(tracepoint, &error))?;
+            }
+            Target::RawTracepoint(tracepoint) => {
+                let program: &mut RawTracePoint =
+                    program.try_into().map_err(|error| refusal(tracepoint, &error))?;
+                if let Err(error) = program.load() {
+                    // One program may serve several tracepoints.
+                    if !matches!(error, ProgramError::AlreadyLoaded) {
+                        return Err(refusal(tracepoint, &error));
+                    }
+                }
+                program.attach(tracepoint).map_err(|error| refusal(tracepoint, &error))?;
+            }
+            Target::TraceEvent { category, name } => {
+                let program: &mut TracePoint = program.try_into().map_err(|error| refusal(name, &error))?;
+                program.load().map_err(|error| refusal(name, &error))?;
+                program.attach(category, name).map_err(|error| refusal(name, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unload(&mut self, name: &str) {
+        let unloaded = match self.ebpf.program_mut(name) {
+            Some(aya::programs::Program::BtfTracePoint(program)) => program.unload(),
+            Some(aya::programs::Program::RawTracePoint(program)) => program.unload(),
+            Some(aya::programs::Program::TracePoint(program)) => program.unload(),
+            _ => return,
+        };
+        // The only error is that it was not loaded.
+        drop(unloaded);
+    }
+
+    /// Sum of the kernel's `recursion_misses` of all programs, those that were detached included.
+    pub(crate) fn skipped_programs(&self) -> u64 {
+        self.skipped + self.ebpf.programs().filter_map(|(_, program)| recursion_misses(program)).sum::<u64>()
+    }
+
+    /// Detaches every program; the maps stay, with what is in the rings.
+    ///
+    /// Last comes what was attached first: the program that follows forks. Without it the others would take a new process
+    /// for a dead one whose pid it got, or whose kernel stack, and record it.
+    pub(crate) fn detach(&mut self) {
+        self.skipped = self.skipped_programs();
+        for name in std::mem::take(&mut self.attached).into_iter().rev() {
+            self.unload(&name);
+        }
+    }
+
+    /// Most bytes that each map can take.
+    pub(crate) fn memory(&self) -> Vec<MapMemory> {
+        let maps = self.ebpf.maps().filter_map(|(name, map)| {
+            let info = map_data(map)?.info().ok()?;
+            let key = u64::from(info.key_size()).next_multiple_of(8);
+            let value = u64::from(info.value_size()).next_multiple_of(8);
+            // A hash has a header for each element and a bucket for each element.
+            let element = if matches!(map, Map::HashMap(_)) { 64 + key + value } else { value };
+            let bytes = (element * u64::from(info.max_entries())).next_multiple_of(4096);
+            Some(MapMemory { map: name.to_owned(), bytes })
+        });
+        maps.collect()
+    }
+}
+
+/// `bpf_prog_show_fdinfo` tells it (Linux 5.12 and later).
+fn recursion_misses(program: &aya::programs::Program) -> Option<u64> {
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+}
+
+/// Creates a ring buffer outside of any object.
+fn ring_map(bytes: u32) -> Result<MapData, aya::maps::MapError> {
+    const BPF_MAP_TYPE_RINGBUF: u32 = 27;
+    MapData::create(aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, bytes, 0), "kprobe_ring", None)
+}
+
+fn map_data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::RingBuf(data)
+        | Map::ArrayOfMaps(data)
+        | Map::Unsupported(data) => Some(data),
+        _ => None,
+    }
+}
+
+/// Why a program could not be attached, in one line.
+fn refusal(tracepoint: &str, error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let verdict = log.lines().rev().find(|line| {
+                let line = line.trim();
+                !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+            });
+            match verdict {
+                Some(verdict) => format!("the verifier refused it ({io_error}): {}", verdict.trim()),
+                None => format!("loading failed: {io_error}"),
+            }
+        }
+        ProgramError::Btf(_) => format!("this kernel has no tracepoint {tracepoint} with type information"),
+        ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+            format!("this kernel has no tracepoint {tracepoint}")
+        }
+        other => one_line(other),
+    }
+}
+
+fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        let below_text = below.to_string();
+        if !text.contains(&below_text) {
+            text = format!("{text}: {below_text}");
+        }
+        cause = below.source();
+    }
+    text.replace('\n', " ")
+}

@@ -1,0 +1,135 @@
+use std::fmt;
+
+use serde::Serialize;
+
+/// What was attached and how, and why not otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Kernel release.
+    pub kernel: String,
+    /// One entry for each event of each probe.
+    pub probes: Vec<ProbeReport>,
+    /// How the context of a wake-up is found, if `sched.waking` is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wake_context: Option<String>,
+    /// What else a user should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Memory of all maps.
+    pub memory: Memory,
+}
+
+/// One event of a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProbeReport {
+    /// Name of the event.
+    pub probe: String,
+    /// `attach` was to fail without it.
+    pub required: bool,
+    /// The rung that was taken; `None` if none could be.
+    pub rung: Option<String>,
+    /// Every rung of the ladder, best first.
+    pub ladder: Vec<RungReport>,
+}
+
+/// One rung of a ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RungReport {
+    /// Its name, for example `tp_btf`.
+    pub rung: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What became of a rung.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", content = "reason", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is attached.
+    Taken,
+    /// A better one was taken.
+    NotNeeded,
+    /// It could not be attached, and why.
+    Refused(String),
+}
+
+/// Kernel memory of the maps, in bytes. None of it depends on load.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// All together.
+    pub total_bytes: u64,
+    /// The ring buffers.
+    pub ring_bytes: u64,
+    /// Each map, the largest first.
+    pub maps: Vec<MapMemory>,
+}
+
+/// One map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MapMemory {
+    /// Its name.
+    pub map: String,
+    /// Most bytes it can ever take.
+    pub bytes: u64,
+}
+
+impl Report {
+    /// Memory of all maps.
+    #[must_use]
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The events that are recorded.
+    pub fn attached(&self) -> impl Iterator<Item = &ProbeReport> {
+        self.probes.iter().filter(|probe| probe.rung.is_some())
+    }
+}
+
+impl ProbeReport {
+    /// Why it could not be attached, in one line.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        let mut reasons: Vec<(String, &str)> = Vec::new();
+        for rung in &self.ladder {
+            let Outcome::Refused(reason) = &rung.outcome else { continue };
+            match reasons.iter_mut().find(|(_, known)| known == reason) {
+                Some((rungs, _)) => *rungs = format!("{rungs}, {}", rung.rung),
+                None => reasons.push((rung.rung.clone(), reason)),
+            }
+        }
+        let lines = reasons.into_iter().map(|(rungs, reason)| format!("{rungs}: {reason}"));
+        lines.collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl fmt::Display for Report {
+    /// A table for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kernel {}", self.kernel)?;
+        writeln!(f, "{:<18} {:<12} why not another", "probe", "rung")?;
+        for probe in &self.probes {
+            let rung = probe.rung.as_deref().unwrap_or("off");
+            let refusal = probe.refusal();
+            writeln!(
+                f,
+                "{:<18} {rung:<12} {}",
+                probe.probe,
+                if refusal.is_empty() { "-" } else { &refusal }
+            )?;
+        }
+        if let Some(context) = &self.wake_context {
+            writeln!(f, "context of a wake-up: {context}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        write!(f, "kernel memory {} KiB: ", self.memory.total_bytes.div_ceil(1024))?;
+        for (index, map) in self.memory.maps.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {} KiB", map.map, map.bytes.div_ceil(1024))?;
+        }
+        Ok(())
+    }
+}

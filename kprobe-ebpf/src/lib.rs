@@ -1,0 +1,44 @@
+//! Typed probes on a live Linux kernel.
+//!
+//! What this crate does not do: it installs no logger and no signal handler, starts no thread unless asked, keeps no
+//! global state, pins nothing, and never reads the memory of a process it records.
+//!
+//! ```text
+//!   Filter, Sched, Syscalls, ... --> RecorderBuilder --attach--> Recorder
+//!      [filter]   [probe]                [attach]                   |
+//!                              [host] what this machine allows      | programs in the kernel
+//!                              [btf]  where its structs keep things |
+//!                                                                   v
+//!                                  kprobe_core::Batch <--drain-- [ring]
+//! ```
+//!
+//! A recorder needs CAP_BPF and CAP_PERFMON, and a kernel from 6.1 on with type information (BTF).
+
+pub mod btf;
+pub mod filter;
+pub mod host;
+pub mod ring;
+
+mod attach;
+mod probe;
+mod recorder;
+mod shared;
+
+pub use attach::{AttachError, MapMemory, Memory, Outcome, ProbeReport, Report, RungReport};
+pub use filter::Filter;
+pub use probe::{Here, ListYields, Probe, ProbeFamily, Process, Sched, Syscalls, There, Yields};
+pub use recorder::{
+    DEFAULT_RING_BYTES, DrainThread, Drained, EventError, Need, Recorder, RecorderBuilder, SpawnError,
+    SyscallCounts,
+};
+
+#[doc(hidden)]
+pub use aya::include_bytes_aligned;
+
+/// Embeds a built object, aligned as [`Probe::new`] needs it. The path is relative to the current file.
+#[macro_export]
+macro_rules! include_object {
+    ($path:literal) => {
+        $crate::include_bytes_aligned!($path) as &'static [u8]
+    };
+}

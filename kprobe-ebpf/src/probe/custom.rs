@@ -1,0 +1,92 @@
+use std::{borrow::Cow, marker::PhantomData};
+
+use kprobe_core::{
+    abi::{Family, Kind},
+    event::TypedEvent,
+};
+
+use super::{
+    EventPlan, FamilyPlan, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, TRACE_EVENT, Target, Yields,
+    plan::sealed,
+};
+
+/// A user's own program, yielding a user's own event.
+///
+/// The object is built from the user's kernel-side crate on top of `kprobe-programs`, which gives it kprobe's filters,
+/// ring buffers and counters; with that, the loss ledger, captures and sinks work for its events as for all others.
+#[derive(Clone, Debug)]
+pub struct Probe<E> {
+    object: Cow<'static, [u8]>,
+    rungs: Vec<(Cow<'static, str>, Target)>,
+    sample_one_in: u32,
+    event: PhantomData<fn() -> E>,
+}
+
+impl<E: TypedEvent> Probe<E> {
+    /// A probe from a built object. `object` must be aligned to 8 bytes if it is static: use
+    /// [`include_object!`](crate::include_object).
+    #[must_use]
+    pub fn new(object: impl Into<Cow<'static, [u8]>>) -> Self {
+        assert!(E::KIND >= Kind::USER, "a user's own kinds start at Kind::USER");
+        Self { object: object.into(), rungs: Vec::new(), sample_one_in: 1, event: PhantomData }
+    }
+
+    /// Attaches `program` to a tracepoint whose arguments the verifier knows by BTF, if no rung named before could be
+    /// taken.
+    #[must_use]
+    pub fn btf_tracepoint(
+        mut self,
+        program: impl Into<Cow<'static, str>>,
+        tracepoint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.rungs.push((program.into(), Target::BtfTracepoint(tracepoint.into())));
+        self
+    }
+
+    /// Attaches `program` to a raw tracepoint, if no rung named before could be taken.
+    #[must_use]
+    pub fn raw_tracepoint(
+        mut self,
+        program: impl Into<Cow<'static, str>>,
+        tracepoint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.rungs.push((program.into(), Target::RawTracepoint(tracepoint.into())));
+        self
+    }
+
+    /// Keeps one record in `one_in`, counted on each CPU; 0 and 1 keep all.
+    #[must_use]
+    pub fn sample(self, one_in: u32) -> Self {
+        Self { sample_one_in: one_in, ..self }
+    }
+}
+
+impl<E> sealed::Sealed for Probe<E> {}
+
+impl<E: TypedEvent> ProbeFamily for Probe<E> {
+    fn plan(self) -> sealed::Plan {
+        let rungs = self
+            .rungs
+            .into_iter()
+            .map(|(program, target)| RungPlan {
+                name: match target {
+                    Target::BtfTracepoint(_) => "tp_btf",
+                    Target::RawTracepoint(_) => "raw_tp",
+                    Target::TraceEvent { .. } => TRACE_EVENT,
+                },
+                programs: vec![ProgramPlan { program, target }],
+                needs: Vec::new(),
+            })
+            .collect();
+        sealed::Plan(FamilyPlan {
+            family: Family::User,
+            object: ObjectBytes::User(self.object),
+            events: vec![EventPlan { kind: E::KIND, name: E::NAME, rungs }],
+            sample_one_in: self.sample_one_in,
+            min_duration_ns: 0,
+            globals: Vec::new(),
+        })
+    }
+}
+
+impl<E: TypedEvent> Yields<E> for Probe<E> {}

@@ -1,0 +1,18 @@
+//! What can be attached, and the event types that each probe yields.
+
+mod custom;
+mod list;
+mod plan;
+mod process;
+mod sched;
+mod syscalls;
+
+pub use custom::Probe;
+pub use list::{Here, ListYields, There};
+pub(crate) use plan::{
+    EventPlan, FamilyPlan, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT, Target, tracepoint_rungs,
+};
+pub use plan::{ProbeFamily, Yields};
+pub use process::Process;
+pub use sched::Sched;
+pub use syscalls::Syscalls;

@@ -1,0 +1,136 @@
+use std::borrow::Cow;
+
+use kprobe_core::{
+    abi::{Family, Kind},
+    event::TypedEvent,
+};
+
+/// Something that [`RecorderBuilder::probe`](crate::RecorderBuilder::probe) takes: a family of kprobe's own probes, or a
+/// user's [`Probe`](super::Probe).
+///
+/// Sealed: a user's programs come in through [`Probe`](super::Probe).
+pub trait ProbeFamily: sealed::Sealed {
+    /// What is to be attached.
+    #[doc(hidden)]
+    fn plan(self) -> sealed::Plan;
+}
+
+/// A probe that yields events of type `E`.
+#[diagnostic::on_unimplemented(message = "the probe `{Self}` does not yield `{E}`")]
+pub trait Yields<E: TypedEvent>: ProbeFamily {}
+
+pub(crate) mod sealed {
+    #[expect(missing_debug_implementations, reason = "nobody outside can hold one")]
+    #[expect(unnameable_types, reason = "this is what seals the trait")]
+    pub struct Plan(pub(crate) super::FamilyPlan);
+
+    #[expect(unnameable_types, reason = "this is what seals the trait")]
+    pub trait Sealed {}
+}
+
+/// Everything a family wants attached.
+#[derive(Debug)]
+pub(crate) struct FamilyPlan {
+    pub(crate) family: Family,
+    pub(crate) object: ObjectBytes,
+    pub(crate) events: Vec<EventPlan>,
+    /// One of so many records is kept.
+    pub(crate) sample_one_in: u32,
+    pub(crate) min_duration_ns: u64,
+    /// Frozen globals that this family sets.
+    pub(crate) globals: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Where the programs come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ObjectBytes {
+    Builtin,
+    User(Cow<'static, [u8]>),
+}
+
+/// One event and the ways to get it, best first.
+#[derive(Debug)]
+pub(crate) struct EventPlan {
+    pub(crate) kind: Kind,
+    pub(crate) name: &'static str,
+    pub(crate) rungs: Vec<RungPlan>,
+}
+
+/// One way to get an event: these programs, all of them or none.
+#[derive(Debug)]
+pub(crate) struct RungPlan {
+    pub(crate) name: &'static str,
+    pub(crate) programs: Vec<ProgramPlan>,
+    /// Frozen offsets that must have been found.
+    pub(crate) needs: Vec<&'static str>,
+}
+
+/// One program and its attach target.
+#[derive(Debug)]
+pub(crate) struct ProgramPlan {
+    pub(crate) program: Cow<'static, str>,
+    pub(crate) target: Target,
+}
+
+/// An attach target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A tracepoint whose arguments the verifier knows by BTF (Linux 5.5).
+    BtfTracepoint(Cow<'static, str>),
+    /// A raw tracepoint (Linux 4.17).
+    RawTracepoint(Cow<'static, str>),
+    /// The trace event made from a tracepoint. Needs tracefs, and the right to read it.
+    TraceEvent {
+        /// Its folder below `events`.
+        category: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+impl ProgramPlan {
+    pub(crate) const fn btf(program: &'static str, tracepoint: &'static str) -> Self {
+        Self { program: Cow::Borrowed(program), target: Target::BtfTracepoint(Cow::Borrowed(tracepoint)) }
+    }
+
+    pub(crate) const fn event(program: &'static str, category: &'static str, name: &'static str) -> Self {
+        Self { program: Cow::Borrowed(program), target: Target::TraceEvent { category, name } }
+    }
+
+    pub(crate) const fn raw(program: &'static str, tracepoint: &'static str) -> Self {
+        Self { program: Cow::Borrowed(program), target: Target::RawTracepoint(Cow::Borrowed(tracepoint)) }
+    }
+}
+
+impl RungPlan {
+    /// The rung of a trace event.
+    pub(crate) fn trace_event(programs: Vec<ProgramPlan>, needs: &[&'static str]) -> Self {
+        Self { name: TRACE_EVENT, programs, needs: needs.to_vec() }
+    }
+}
+
+/// Name of the rung of trace events. From Linux 7.0 on it is the best where there is one: a thread can be preempted inside a
+/// program at a raw tracepoint, and the kernel then skips the program for every thread that runs there meanwhile. At trace
+/// events preemption is off.
+pub(crate) const TRACE_EVENT: &str = "tracepoint";
+
+/// The two rungs that every tracepoint has: with and without the verifier's knowledge of types.
+pub(crate) fn tracepoint_rungs(
+    btf_program: &'static str,
+    raw_program: &'static str,
+    tracepoint: &'static str,
+    needs: &[&'static str],
+) -> Vec<RungPlan> {
+    vec![
+        RungPlan {
+            name: "tp_btf",
+            programs: vec![ProgramPlan::btf(btf_program, tracepoint)],
+            needs: needs.to_vec(),
+        },
+        RungPlan {
+            name: "raw_tp",
+            programs: vec![ProgramPlan::raw(raw_program, tracepoint)],
+            needs: needs.to_vec(),
+        },
+    ]
+}

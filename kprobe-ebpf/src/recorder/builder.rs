@@ -1,0 +1,321 @@
+use std::marker::PhantomData;
+
+use kprobe_core::{
+    abi::{self, Family, select},
+    event::{Arch, Registry, TypedEvent},
+    pipeline::StreamInfo,
+};
+
+use super::{
+    Pending, Recorder,
+    cgroups::CgroupNames,
+    own::OwnRecords,
+    sampling_record,
+    seeds::{self, Seed},
+};
+use crate::{
+    attach::{AttachError, Host, Memory, Object, Offsets, Report, Rings, Setup, groups},
+    filter::{Filter, FilterError, Selection},
+    host,
+    probe::{FamilyPlan, ProbeFamily},
+    ring::{Pacing, Reader},
+};
+
+/// Bytes of all ring buffers together, unless the user says otherwise.
+pub const DEFAULT_RING_BYTES: usize = 8 << 20;
+/// `BPF_MAP_TYPE_RINGBUF` stops here: positions in it have 26 bits of pages, but a length is an `u32`.
+const MOST_RING_BYTES: usize = 1 << 30;
+/// CPUs that share a ring; more busy producers on one spend their time waiting for its lock.
+const CPUS_PER_RING: usize = 2;
+/// Rings, at most.
+const MOST_RINGS: usize = 64;
+/// Cgroups that one filter may name.
+const MOST_CGROUPS: usize = 16_384;
+
+/// How much a probe is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Not at all: nothing of it is loaded.
+    Off,
+    /// If this kernel cannot have it, the others are attached without it.
+    Optional,
+    /// Without it nothing is attached.
+    Required,
+}
+
+/// What to record and how. [`attach`](Self::attach) starts it.
+#[derive(Debug)]
+pub struct RecorderBuilder<Probes = ()> {
+    plans: Vec<(FamilyPlan, bool)>,
+    filter: Option<Filter>,
+    ring_bytes: usize,
+    pacing: Pacing,
+    forbidden: Vec<String>,
+    registry: Registry,
+    probes: PhantomData<fn() -> Probes>,
+}
+
+impl RecorderBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            plans: Vec::new(),
+            filter: None,
+            ring_bytes: DEFAULT_RING_BYTES,
+            pacing: Pacing::default(),
+            forbidden: Vec::new(),
+            registry: Registry::builtin(),
+            probes: PhantomData,
+        }
+    }
+}
+
+impl<Probes> RecorderBuilder<Probes> {
+    /// Adds a probe. If this kernel cannot have it, the others are attached without it, and the report says why.
+    #[must_use]
+    pub fn probe<P: ProbeFamily>(self, probe: P) -> RecorderBuilder<(P, Probes)> {
+        self.probe_with(Need::Optional, probe)
+    }
+
+    /// Adds a probe without which [`attach`](Self::attach) fails.
+    #[must_use]
+    pub fn require<P: ProbeFamily>(self, probe: P) -> RecorderBuilder<(P, Probes)> {
+        self.probe_with(Need::Required, probe)
+    }
+
+    /// Adds a probe as much as it is needed: for programs whose users choose the probes.
+    #[must_use]
+    pub fn probe_with<P: ProbeFamily>(mut self, need: Need, probe: P) -> RecorderBuilder<(P, Probes)> {
+        match need {
+            Need::Off => {}
+            Need::Optional => self.plans.push((probe.plan().0, false)),
+            Need::Required => self.plans.push((probe.plan().0, true)),
+        }
+        RecorderBuilder {
+            plans: self.plans,
+            filter: self.filter,
+            ring_bytes: self.ring_bytes,
+            pacing: self.pacing,
+            forbidden: self.forbidden,
+            registry: self.registry,
+            probes: PhantomData,
+        }
+    }
+
+    /// Whose events are recorded. There is no default: recording everything is [`Filter::all`].
+    #[must_use]
+    pub fn filter(self, filter: Filter) -> Self {
+        Self { filter: Some(filter), ..self }
+    }
+
+    /// Bytes of all ring buffers together: a power of two, 8 MiB if not set. They are shared out among the CPUs.
+    #[must_use]
+    pub fn ring_bytes(self, ring_bytes: usize) -> Self {
+        Self { ring_bytes, ..self }
+    }
+
+    /// How delay is traded for work when draining.
+    #[must_use]
+    pub fn pacing(self, pacing: Pacing) -> Self {
+        Self { pacing, ..self }
+    }
+
+    /// Never takes this rung, for example `tp_btf`: for tests, and for a kernel on which it misbehaves.
+    #[must_use]
+    pub fn forbid_rung(mut self, rung: impl Into<String>) -> Self {
+        self.forbidden.push(rung.into());
+        self
+    }
+
+    /// Makes the type of a user's event known to [`Recorder::registry`], and so to sinks.
+    #[must_use]
+    pub fn event<E: TypedEvent>(mut self) -> Self {
+        self.registry.register::<E>();
+        self
+    }
+
+    /// Attaches the probes.
+    ///
+    /// Needs CAP_BPF and CAP_PERFMON, and a kernel with type information (`CONFIG_DEBUG_INFO_BTF`), 6.1 or later.
+    ///
+    /// # Errors
+    /// See [`AttachError`]. Nothing stays attached.
+    pub fn attach(self) -> Result<Recorder<Probes>, AttachError> {
+        if self.plans.iter().all(|(plan, _)| plan.events.is_empty()) {
+            return Err(AttachError::NoProbe);
+        }
+        self.check_forbidden()?;
+        let filter = self.filter.as_ref().ok_or(AttachError::NoFilter)?;
+        let shards = self.check_ring_bytes()?;
+        let selection = filter.resolve(MOST_CGROUPS)?;
+        let by_number = selection.select & (select::TGIDS | select::TIDS) != 0;
+        if by_number && !host::in_initial_pid_namespace().unwrap_or(true) {
+            return Err(FilterError::PidNamespace.into());
+        }
+        let host = Host::inspect()?;
+        let clocks = host::clocks();
+
+        let setup = Setup {
+            offsets: Offsets::find(&host.btf),
+            btf: aya::Btf::from_sys_fs().map_err(|error| AttachError::Object {
+                probe: "kprobe".to_owned(),
+                reason: error.to_string(),
+            })?,
+            has_group_dead: host
+                .btf
+                .func_proto_params("btf_trace_sched_process_exit")
+                .is_ok_and(|params| params.len() > 2),
+            programs_are_preemptible: host.release.at_least(7, 0),
+            cpus: u32::try_from(host.cpus.limit()).unwrap_or(u32::MAX),
+            shards,
+            shard_bytes: u32::try_from(self.ring_bytes).unwrap_or(u32::MAX) / shards,
+            selection: &selection,
+            forbidden: &self.forbidden,
+        };
+        let mut objects: Vec<Object> = Vec::new();
+        let mut rings: Option<Rings> = None;
+        let mut probes = Vec::new();
+        let mut notes = Vec::new();
+        let mut wake_context = None;
+        for group in groups(&self.plans) {
+            let attached = setup.attach_group(&group, &host)?;
+            rings = Some(match rings {
+                None => attached.rings,
+                Some(mut all) => {
+                    all.rings.extend(attached.rings.rings);
+                    Rings { rings: all.rings, states: all.states.and(attached.rings.states) }
+                }
+            });
+            probes.extend(attached.probes);
+            notes.extend(attached.notes);
+            wake_context = wake_context.or(attached.wake_context);
+            objects.push(attached.object);
+        }
+        let Rings { rings, states } = rings.ok_or(AttachError::NoProbe)?;
+        let ring_bytes = rings.len() as u64 * u64::from(setup.shard_bytes);
+        let memory = memory(&objects, ring_bytes);
+        let reader = Reader::new(rings, states, self.pacing)?;
+        let report = Report { kernel: host.release.text.clone(), probes, wake_context, notes, memory };
+        let info = StreamInfo {
+            host: host::host_name(),
+            boot: host::boot_id()
+                .map_err(|error| AttachError::system("read the boot id", std::io::Error::other(error)))?,
+            kernel: host.release.text.clone(),
+            arch: Arch::native(),
+            clocks,
+            cpus: u16::try_from(host.cpus.count()).unwrap_or(u16::MAX),
+            report: serde_json::to_value(&report).unwrap_or_default(),
+        };
+        let pending = Pending {
+            sampling: self
+                .plans
+                .iter()
+                .filter(|(plan, _)| plan.sample_one_in > 1 || plan.min_duration_ns > 0)
+                .map(|(plan, _)| {
+                    sampling_record(
+                        plan.family,
+                        plan.sample_one_in,
+                        plan.min_duration_ns,
+                        clocks.monotonic_ns,
+                    )
+                })
+                .collect(),
+            threads: seeds::threads(&Seed::of(&selection), clocks.monotonic_ns),
+            markers: Vec::new(),
+        };
+        let mount = host::cgroup2_mount().ok().map(|mount| mount.path);
+        let mut recorder = Recorder {
+            objects,
+            reader,
+            info,
+            report,
+            registry: self.registry,
+            own: OwnRecords::default(),
+            pending,
+            cgroups: CgroupNames::new(mount),
+            batch_bytes: (self.ring_bytes / 4).clamp(64 << 10, 1 << 20),
+            corrupt: false,
+            follows: selection.select & select::TGIDS != 0,
+            stopped: None,
+            next: None,
+            probes: PhantomData,
+        };
+        // Last, so that the first call that is seen is seen by every program.
+        for object in &mut recorder.objects {
+            object.select(&selection)?;
+        }
+        Ok(recorder)
+    }
+
+    fn check_forbidden(&self) -> Result<(), AttachError> {
+        let known: std::collections::BTreeSet<_> = self
+            .plans
+            .iter()
+            .flat_map(|(plan, _)| &plan.events)
+            .flat_map(|event| &event.rungs)
+            .map(|rung| rung.name)
+            .collect();
+        match self.forbidden.iter().find(|rung| !known.contains(rung.as_str())) {
+            None => Ok(()),
+            Some(rung) => Err(AttachError::UnknownRung {
+                rung: rung.clone(),
+                known: known.into_iter().collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    /// The number of rings for this machine, or why `ring_bytes` cannot be.
+    fn check_ring_bytes(&self) -> Result<u32, AttachError> {
+        let cpus = host::possible_cpus().map_or(1, |cpus| cpus.count());
+        let page = rustix::param::page_size();
+        let wanted = cpus.div_ceil(CPUS_PER_RING).next_power_of_two().min(MOST_RINGS);
+        let found = self.ring_bytes;
+        if !found.is_power_of_two() || found < page || found > MOST_RING_BYTES {
+            return Err(AttachError::RingBytes { found, least: page, most: MOST_RING_BYTES });
+        }
+        // A small ring on a large machine is shared by more CPUs rather than refused.
+        Ok(u32::try_from(wanted.min(found / page)).unwrap_or(1))
+    }
+}
+
+impl Object {
+    /// Sets what of a family is kept.
+    pub(crate) fn set_sampling(&self, family: Family, one_in: u32, min_duration_ns: u64) {
+        use std::{mem::offset_of, sync::atomic::Ordering};
+        let index = family as usize;
+        let one_in_at = offset_of!(abi::Config, sample_one_in) + index * size_of::<u32>();
+        let duration_at = offset_of!(abi::Config, min_duration_ns) + index * size_of::<u64>();
+        self.config.u32_at(0, one_in_at).store(one_in, Ordering::Relaxed);
+        self.config.u64_at(0, duration_at).store(min_duration_ns, Ordering::Relaxed);
+    }
+
+    /// Puts the selected processes, threads and cgroups into the maps.
+    fn select(&mut self, selection: &Selection) -> Result<(), AttachError> {
+        use std::{mem::offset_of, sync::atomic::Ordering};
+        for tgid in &selection.tgids {
+            if let Some(set) = &self.tgids {
+                set.insert(tgid.0);
+            }
+        }
+        for tid in &selection.tids {
+            if let Some(set) = &self.tids {
+                set.insert(tid.0);
+            }
+        }
+        for cgroup in &selection.cgroups {
+            self.insert_cgroup(cgroup.id, cgroup.depth)?;
+        }
+        // SeqCst: behind the entries of the map, which a system call wrote.
+        self.config
+            .u32_at(0, offset_of!(abi::Config, cgroup_levels))
+            .store(selection.cgroup_levels(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn memory(objects: &[Object], ring_bytes: u64) -> Memory {
+    let mut maps: Vec<_> = objects.iter().flat_map(Object::memory).collect();
+    maps.retain(|map| map.map != "RINGS");
+    maps.push(crate::attach::MapMemory { map: "RINGS".to_owned(), bytes: ring_bytes });
+    maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));
+    Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), ring_bytes, maps }
+}

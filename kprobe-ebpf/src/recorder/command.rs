@@ -1,0 +1,77 @@
+use std::{
+    io,
+    os::unix::process::CommandExt,
+    process::{Child, Command},
+};
+
+use kprobe_core::event::{Comm, Tgid};
+
+use super::{
+    Recorder,
+    seeds::{self, Seed},
+};
+use crate::host;
+
+impl<Probes> Recorder<Probes> {
+    /// Starts `command` and records it and its children, nothing missed from its exec on.
+    ///
+    /// The child selects itself between fork and exec, by writing to memory that it shares with the kernel programs; its
+    /// next system call is the exec. For that to be exactly one call give the program as a path, for which
+    /// [`host::command::resolve`](crate::host::command::resolve) is there.
+    ///
+    /// The recorder must have been built with [`Filter::none`](crate::Filter::none) or with processes.
+    ///
+    /// # Errors
+    /// The command cannot be started, or the filter was not made for it.
+    pub fn spawn(&mut self, command: &mut Command) -> Result<Child, SpawnError> {
+        let sets: Vec<_> = self.objects.iter().filter_map(|object| object.tgids.clone()).collect();
+        if sets.is_empty() || !self.follows {
+            return Err(SpawnError::NotSelected);
+        }
+        let now_ns = host::clocks().monotonic_ns;
+        // SAFETY: between fork and exec in a process that may have other threads only async-signal-safe calls are
+        // allowed: getpid is one, and `insert` does an atomic operation on memory that was mapped before the fork.
+        unsafe {
+            command.pre_exec(move || {
+                // Asked once: from the first insertion on its calls are recorded.
+                let own = std::process::id();
+                for set in &sets {
+                    set.insert(own);
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().map_err(SpawnError::Start)?;
+        // Until its exec the child has the name of the thread that forked it. It is there until it is waited for.
+        let mut seeds = seeds::threads(&Seed::Tgids(vec![child.id()]), now_ns);
+        seeds.retain(|seed| seed.tid == child.id());
+        for seed in &mut seeds {
+            seed.body.comm = own_comm().to_field();
+        }
+        self.pending.threads.extend(seeds);
+        Ok(child)
+    }
+
+    /// Whether this process is being recorded.
+    #[must_use]
+    pub fn records(&self, process: Tgid) -> bool {
+        self.objects.iter().filter_map(|object| object.tgids.as_ref()).any(|set| set.contains(process.0))
+    }
+}
+
+fn own_comm() -> Comm {
+    std::fs::read("/proc/thread-self/comm")
+        .map_or_else(|_| Comm::default(), |text| Comm::from_text(text.trim_ascii_end()))
+}
+
+/// A command was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The recorder does not record processes by their id.
+    #[error("the recorder's filter is not for a command: build it with `Filter::none()`")]
+    NotSelected,
+    /// The system refused to start it.
+    #[error("cannot start the command: {0}")]
+    Start(#[source] io::Error),
+}

@@ -1,0 +1,126 @@
+use std::{
+    mem::offset_of,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use aya::maps::MapData;
+use kprobe_core::{
+    abi::{Counters, CpuState, Kind},
+    pipeline::ProbeRow,
+};
+
+use crate::{AttachError, shared::SharedArray};
+
+/// The map `CPUS`: what the programs counted, read without a system call.
+#[derive(Debug)]
+pub(crate) struct CpuStates {
+    memory: SharedArray<CpuState>,
+    /// Kinds that may be counted there.
+    kinds: Vec<Kind>,
+}
+
+/// Losses of one kind on one CPU since they were last looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Losses {
+    pub(crate) kind: Kind,
+    pub(crate) cpu: u16,
+    pub(crate) count: u64,
+    pub(crate) first_ns: u64,
+    pub(crate) last_ns: u64,
+}
+
+/// Counts that concern system calls on all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SyscallCounts {
+    /// Calls that returned without an entry that was seen: they were entered before recording began.
+    pub unpaired_exits: u64,
+    /// Returns of `fork` and its kin in the child, which have no entry by nature.
+    pub fork_returns: u64,
+    /// Entries that could not be remembered for want of memory in the kernel.
+    pub unstored_enters: u64,
+}
+
+impl CpuStates {
+    pub(crate) fn map(map: &MapData, kinds: Vec<Kind>) -> Result<Self, AttachError> {
+        Ok(Self { memory: SharedArray::map(map)?, kinds })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Number of the next record of a CPU.
+    pub(crate) fn next_seq(&self, cpu: usize) -> u64 {
+        self.memory.u64_at(cpu, offset_of!(CpuState, seq)).load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn syscall_counts(&self) -> SyscallCounts {
+        let sum = |offset| {
+            (0..self.memory.len()).map(|cpu| self.memory.u64_at(cpu, offset).load(Ordering::Relaxed)).sum()
+        };
+        SyscallCounts {
+            unpaired_exits: sum(offset_of!(CpuState, unpaired_exits)),
+            fork_returns: sum(offset_of!(CpuState, fork_returns)),
+            unstored_enters: sum(offset_of!(CpuState, unstored_enters)),
+        }
+    }
+
+    /// One row for each kind and CPU that was counted.
+    pub(crate) fn rows(&self) -> Vec<ProbeRow> {
+        let mut rows = Vec::new();
+        for (kind, cpu) in self.each() {
+            // The programs count `submitted` after `lost`... and user space reads them in the opposite order, so that a
+            // record being counted right now shows up as delivered at most, never as lost out of nothing.
+            let lost = self.counter(kind, cpu, offset_of!(Counters, lost)).load(Ordering::Acquire);
+            let submitted = self.counter(kind, cpu, offset_of!(Counters, submitted)).load(Ordering::Acquire);
+            let sampled_out =
+                self.counter(kind, cpu, offset_of!(Counters, sampled_out)).load(Ordering::Relaxed);
+            if submitted + sampled_out > 0 {
+                rows.push(ProbeRow {
+                    probe: kind.name().map_or_else(|| format!("kind-{:#06x}", kind.0), str::to_owned),
+                    cpu: Some(cpu_number(cpu)),
+                    submitted,
+                    lost,
+                    sampled_out,
+                });
+            }
+        }
+        rows
+    }
+
+    /// Gives every loss since the last call to `report`, once.
+    pub(crate) fn take_losses(&self, mut report: impl FnMut(Losses)) {
+        for (kind, cpu) in self.each() {
+            let lost = self.counter(kind, cpu, offset_of!(Counters, lost)).load(Ordering::Acquire);
+            let seen = self.counter(kind, cpu, offset_of!(Counters, lost_seen));
+            let before = seen.load(Ordering::Relaxed);
+            if lost == before {
+                continue;
+            }
+            let first_ns =
+                self.counter(kind, cpu, offset_of!(Counters, lost_first_ns)).load(Ordering::Relaxed);
+            let last_ns = self.counter(kind, cpu, offset_of!(Counters, lost_last_ns)).load(Ordering::Relaxed);
+            seen.store(lost, Ordering::Release);
+            report(Losses {
+                kind,
+                cpu: cpu_number(cpu),
+                count: lost - before,
+                first_ns: first_ns.min(last_ns),
+                last_ns,
+            });
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (Kind, usize)> {
+        self.kinds.iter().flat_map(|kind| (0..self.memory.len()).map(|cpu| (*kind, cpu)))
+    }
+
+    fn counter(&self, kind: Kind, cpu: usize, field: usize) -> &AtomicU64 {
+        let slot = kind.slot().unwrap_or_default();
+        self.memory.u64_at(cpu, offset_of!(CpuState, counters) + slot * size_of::<Counters>() + field)
+    }
+}
+
+fn cpu_number(cpu: usize) -> u16 {
+    u16::try_from(cpu).unwrap_or(u16::MAX)
+}

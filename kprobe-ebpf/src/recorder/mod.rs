@@ -1,0 +1,308 @@
+//! A recording in progress: probes attached, rings being drained, every record counted.
+
+mod builder;
+mod cgroups;
+mod command;
+mod counters;
+mod losses;
+mod own;
+mod seeds;
+mod selection;
+mod source;
+mod thread;
+
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use kprobe_core::{
+    abi::{Family, Kind, Marker},
+    decode::{DecodeError, TornFrame},
+    event::{Registry, Tgid, TypedEvent},
+    pipeline::{Batch, BatchBuf, ProbeRow, StreamInfo},
+};
+
+pub use builder::{DEFAULT_RING_BYTES, Need, RecorderBuilder};
+pub use command::SpawnError;
+pub(crate) use counters::CpuStates;
+pub use counters::SyscallCounts;
+pub(crate) use selection::PidSet;
+pub use thread::DrainThread;
+
+use crate::{
+    attach::{Object, Report},
+    host,
+    probe::ListYields,
+    ring::{Next, Reader, Stop, Waker},
+};
+use cgroups::CgroupNames;
+use own::{Own, OwnRecords};
+
+/// Probes that are attached, and their ring buffers. Dropping it detaches everything.
+///
+/// `Probes` are the types of the probes, so that [`events`](Self::events) yields what was attached and nothing else.
+///
+/// It is driven in one of three ways: from a loop of the user's own, by its [`AsFd`] descriptor and
+/// [`drain`](Self::drain); by a thread of its own, see [`spawn_thread`](Self::spawn_thread); or as the
+/// [`Source`](kprobe_core::pipeline::Source) of a pipeline.
+#[derive(Debug)]
+pub struct Recorder<Probes = ()> {
+    // Fields are dropped in this order: first no more records, then the rings.
+    objects: Vec<Object>,
+    reader: Reader,
+    info: StreamInfo,
+    report: Report,
+    registry: Registry,
+    own: OwnRecords,
+    pending: Pending,
+    cgroups: CgroupNames,
+    batch_bytes: usize,
+    corrupt: bool,
+    /// Processes can be added.
+    follows: bool,
+    /// When it was stopped.
+    stopped: Option<std::time::Instant>,
+    /// What the last drain said, until it was waited for.
+    next: Option<Next>,
+    probes: PhantomData<fn() -> Probes>,
+}
+
+/// Records of user space that the next drain puts into the stream.
+#[derive(Debug, Default)]
+struct Pending {
+    sampling: Vec<Own<kprobe_core::abi::Sampling>>,
+    threads: Vec<Own<kprobe_core::abi::ThreadSeed>>,
+    markers: Vec<Own<Marker>>,
+}
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Every record up to this time (`CLOCK_MONOTONIC`, nanoseconds) has been drained, but for those that a program
+    /// was just writing.
+    pub complete_until_ns: u64,
+    /// When to drain again.
+    pub next: Next,
+}
+
+impl Recorder {
+    /// A recorder without probes yet.
+    #[must_use]
+    pub fn builder() -> RecorderBuilder {
+        RecorderBuilder::new()
+    }
+}
+
+impl<Probes> Recorder<Probes> {
+    /// Appends the records that are there to `out`, at most about `ring_bytes / 4` of them, and never waits.
+    ///
+    /// After [`Next::Idle`] the recorder's descriptor becomes readable with the next record. After [`Next::Again`] call
+    /// again when that time is over, or when the descriptor becomes readable, whichever is first.
+    ///
+    /// # Errors
+    /// The system refuses to wait on the rings, or a ring does not hold records.
+    pub fn drain(&mut self, out: &mut BatchBuf) -> io::Result<Drained> {
+        self.put_pending(out);
+        let from = out.len();
+        let drained = self.reader.copy_into(out.frames_mut(), self.batch_bytes);
+        if drained.stop == Stop::Corrupt && !self.corrupt {
+            self.corrupt = true;
+            return Err(io::Error::other(
+                "a ring buffer holds bytes that are no records; is another program reading it?",
+            ));
+        }
+        let complete_until_ns = self.reader.drained_until_ns();
+        let next = self.reader.pace()?;
+        self.cgroups.name_new(out, from, &mut self.own);
+        for object in &self.objects {
+            losses::put(&object.cpus, &mut self.own, out);
+        }
+        Ok(Drained { complete_until_ns: complete_until_ns.max(self.reader.drained_until_ns()), next })
+    }
+
+    /// The events of type `E` in `batch`, in its order. Only a type that one of the probes yields compiles.
+    ///
+    /// ```no_run
+    /// use kprobe_core::{event::SchedSwitch, pipeline::BatchBuf};
+    /// use kprobe_ebpf::{Filter, Recorder, Sched};
+    ///
+    /// let mut recorder = Recorder::builder().probe(Sched::default()).filter(Filter::all()).attach()?;
+    /// let mut buf = BatchBuf::default();
+    /// recorder.drain(&mut buf)?;
+    /// for switch in recorder.events(&buf.take()) {
+    ///     let switch: SchedSwitch = switch?;
+    ///     println!("{} -> {}", switch.origin.tid, switch.next_tid);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn events<'a, E, At>(
+        &self,
+        batch: &'a Batch,
+    ) -> impl Iterator<Item = Result<E, EventError>> + use<'a, E, At, Probes>
+    where
+        E: TypedEvent,
+        Probes: ListYields<E, At>,
+    {
+        batch.records().filter_map(|record| match record {
+            Ok(record) if record.kind() == E::KIND => Some(E::decode(record).map_err(EventError::Decode)),
+            Ok(_) => None,
+            Err(torn) => Some(Err(EventError::Torn(torn))),
+        })
+    }
+
+    /// How each probe was attached, and the memory that the kernel side takes.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// What the stream is from.
+    #[must_use]
+    pub fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    /// How to decode what this recorder records: kprobe's own events and those of the user's probes.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The kernel's counters of each event and CPU, and the records that user space added. Read without a system call.
+    #[must_use]
+    pub fn probes(&self) -> Vec<ProbeRow> {
+        let mut rows: Vec<_> = self.objects.iter().flat_map(|object| object.cpus.rows()).collect();
+        rows.extend(self.own.rows());
+        rows
+    }
+
+    /// What became of system calls that gave no record of their own.
+    #[must_use]
+    pub fn syscall_counts(&self) -> SyscallCounts {
+        self.builtin().map(|object| object.cpus.syscall_counts()).unwrap_or_default()
+    }
+
+    /// How often the kernel skipped a program, because a thread had been preempted inside it on the same CPU (Linux 7.0 and
+    /// later) or an interrupt had hit it: an event that left no trace but this count. Reads `/proc`, not for a hot path.
+    #[must_use]
+    pub fn skipped_programs(&self) -> u64 {
+        self.objects.iter().map(Object::skipped_programs).sum()
+    }
+
+    /// Number of the next record of each CPU, which is the number of records of kprobe's own kinds that the CPU submitted
+    /// or lost so far. A user's kinds are numbered each by itself: see the counters of [`probes`](Self::probes).
+    #[must_use]
+    pub fn next_seqs(&self) -> Vec<u64> {
+        let cpus = self.objects.first().map_or(0, |object| object.cpus.len());
+        (0..cpus).map(|cpu| self.builtin().map_or(0, |object| object.cpus.next_seq(cpu))).collect()
+    }
+
+    fn builtin(&self) -> Option<&Object> {
+        self.objects.iter().find(|object| object.is_builtin)
+    }
+
+    /// Puts a mark into the stream, with the time of this call.
+    pub fn mark(&mut self, id: u64) {
+        let now = host::clocks().monotonic_ns;
+        self.pending.markers.push(Own::new(Kind::META_MARKER, now, Marker { id }));
+    }
+
+    /// Also records this process from now on. Children are followed as those of the filter's processes are.
+    ///
+    /// Only with a filter that was made with processes; returns whether it was.
+    pub fn add_process(&self, process: Tgid) -> bool {
+        self.objects
+            .iter()
+            .filter_map(|object| object.tgids.as_ref())
+            .map(|set| set.insert(process.0))
+            .count()
+            > 0
+    }
+
+    /// Stops recording this process.
+    pub fn remove_process(&self, process: Tgid) {
+        for set in self.objects.iter().filter_map(|object| object.tgids.as_ref()) {
+            set.remove(process.0);
+        }
+    }
+
+    /// From now on one record in `one_in` of a family is kept, and none that took less than `min_duration`. The change
+    /// is put into the stream.
+    pub fn set_sampling(&mut self, family: Family, one_in: u32, min_duration: Duration) {
+        let now = host::clocks().monotonic_ns;
+        let min_duration_ns = u64::try_from(min_duration.as_nanos()).unwrap_or(u64::MAX);
+        for object in &self.objects {
+            object.set_sampling(family, one_in, min_duration_ns);
+        }
+        self.pending.sampling.push(sampling_record(family, one_in, min_duration_ns, now));
+    }
+
+    /// Detaches every probe. What is in the rings can still be drained, and the counters can still be read.
+    pub fn detach(&mut self) {
+        for object in &mut self.objects {
+            object.detach();
+        }
+        wait_for_running_programs();
+    }
+
+    /// Wakes a wait for records from another thread.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.reader.waker()
+    }
+
+    fn put_pending(&mut self, out: &mut BatchBuf) {
+        for record in self.pending.sampling.drain(..) {
+            self.own.push(&record, out);
+        }
+        for record in self.pending.threads.drain(..) {
+            self.own.push(&record, out);
+        }
+        for record in self.pending.markers.drain(..) {
+            self.own.push(&record, out);
+        }
+    }
+}
+
+impl<Probes> AsFd for Recorder<Probes> {
+    /// For poll, select or epoll: see [`drain`](Self::drain).
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+/// A batch holds something that is not the event it claims to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// One record.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The rest of the batch.
+    #[error(transparent)]
+    Torn(#[from] TornFrame),
+}
+
+/// Returns when no program is running any more that began before the call: it may have been on its way to count and submit
+/// one more record when its probe was detached.
+fn wait_for_running_programs() {
+    // MEMBARRIER_CMD_GLOBAL is the kernel's synchronize_rcu() (kernel/sched/membarrier.c), and programs at tracepoints run
+    // inside an RCU read-side critical section. Where it is refused (nohz_full CPUs) the records of the last microsecond
+    // may be missed by the last drain; they are then counted as dropped by `drain`.
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: this command takes no pointers and changes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    let _refused = result != 0;
+}
+
+fn sampling_record(
+    family: Family,
+    one_in: u32,
+    min_duration_ns: u64,
+    ktime_ns: u64,
+) -> Own<kprobe_core::abi::Sampling> {
+    let body = kprobe_core::abi::Sampling { family: family as u32, one_in: one_in.max(1), min_duration_ns };
+    Own::new(Kind::META_SAMPLING, ktime_ns, body)
+}

@@ -1,0 +1,86 @@
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
+
+use kprobe_core::pipeline::{BatchBuf, Polled, ProbeRow, Source, SourceError, StreamInfo};
+
+use super::{Recorder, SyscallCounts};
+use crate::ring::Next;
+
+/// After the probes are detached, how long a program that was interrupted may take to submit its record.
+const LAST_RECORDS: Duration = Duration::from_millis(500);
+
+impl<Probes> Source for Recorder<Probes> {
+    fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    fn poll(&mut self, out: &mut BatchBuf, longest: Option<Duration>) -> Result<Polled, SourceError> {
+        let failed = |error: io::Error| SourceError {
+            source_name: "recorder".to_owned(),
+            message: error.to_string(),
+            cause: Some(Box::new(error)),
+        };
+        self.wait(longest).map_err(failed)?;
+        let before = out.len();
+        let drained = self.drain(out).map_err(failed)?;
+        self.next = Some(drained.next);
+        let quiet = drained.next == Next::Idle;
+        if self.stopped.is_some() && out.len() > before {
+            // However much there is and however long it takes the caller, it gets all of it.
+            self.stopped = Some(Instant::now());
+        }
+        let end = self.stopped.is_some_and(|stopped| quiet || stopped.elapsed() > LAST_RECORDS);
+        Ok(Polled { complete_until_ns: drained.complete_until_ns, end })
+    }
+
+    fn probes(&self) -> Vec<ProbeRow> {
+        Self::probes(self)
+    }
+
+    fn counts(&self) -> BTreeMap<String, u64> {
+        let SyscallCounts { unpaired_exits, fork_returns, unstored_enters } = self.syscall_counts();
+        let counts = [
+            ("unpaired_exits", unpaired_exits),
+            ("fork_returns", fork_returns),
+            ("unstored_enters", unstored_enters),
+            ("skipped_programs", self.skipped_programs()),
+        ];
+        counts
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect()
+    }
+
+    fn next_seq(&self, cpu: u16) -> Option<u64> {
+        let cpus = &self.builtin().filter(|_| self.stopped.is_some())?.cpus;
+        (usize::from(cpu) < cpus.len()).then(|| cpus.next_seq(cpu.into()))
+    }
+
+    fn stop(&mut self) {
+        if self.stopped.is_none() {
+            self.detach();
+            self.stopped = Some(Instant::now());
+            self.next = None;
+        }
+    }
+}
+
+impl<Probes> Recorder<Probes> {
+    /// Waits as the last drain said, but for `longest` at most.
+    pub(super) fn wait(&mut self, longest: Option<Duration>) -> io::Result<()> {
+        let Some(next) = self.next.take() else { return Ok(()) };
+        match (next, longest) {
+            (Next::Idle, None) => self.reader.wait(Next::Idle).map(drop)?,
+            (Next::Idle, Some(longest)) => self.reader.wait_at_most(Next::Idle, longest).map(drop)?,
+            (Next::Again(nap), longest) => {
+                let nap = longest.map_or(nap, |longest| nap.min(longest));
+                self.reader.wait(Next::Again(nap)).map(drop)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+use std::{
+    num::NonZeroU64,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use rustix::{io, thread::set_current_timer_slack};
+
+use super::{
+    Drained, Next, Pacing, Ring, RingError, Stop, Waker, Woken,
+    buffer::monotonic_ns,
+    handshake,
+    pacing::{Pacer, Plan},
+    poll::Poll,
+    state::ReaderStates,
+};
+
+/// Reads several rings and knows when to read them again.
+///
+/// A thread of its own runs
+///
+/// ```no_run
+/// # use kprobe_ebpf::ring::{Reader, Woken};
+/// # fn run(mut reader: Reader, mut batch: bytes::BytesMut) -> std::io::Result<()> {
+/// kprobe_ebpf::ring::precise_naps()?;
+/// loop {
+///     reader.copy_into(&mut batch, 256 << 10);
+///     // ... use the batch, then:
+///     let next = reader.pace()?;
+///     // ... reader.drained_until_ns() will not move before `wait` returns
+///     if reader.wait(next)? == Woken::ByWaker {
+///         return Ok(());
+///     }
+/// }
+/// # }
+/// ```
+///
+/// A loop that belongs to somebody else polls the reader's descriptor (level- or edge-triggered), drains when it is
+/// readable or the time is over that the last [`pace`](Self::pace) gave, then calls `pace` again; it never calls `wait`.
+#[derive(Debug)]
+pub struct Reader {
+    rings: Vec<Ring>,
+    states: ReaderStates,
+    poll: Poll,
+    pacer: Pacer,
+    /// Ring at which the next drain begins.
+    turn: usize,
+    /// Sum of the rings' positions at the last plan.
+    planned_at: usize,
+    /// When the reader went idle, if the last plan was that.
+    idle_since_ns: Option<u64>,
+    /// The last plan was followed by `wait`, which took the descriptor's events.
+    waited: bool,
+}
+
+impl Reader {
+    /// `states` are those of the rings, in the same order.
+    pub fn new(rings: Vec<Ring>, states: ReaderStates, pacing: Pacing) -> Result<Self, RingError> {
+        if states.count() < rings.len() {
+            return Err(RingError::States { rings: rings.len(), states: states.count() });
+        }
+        let poll = Poll::new(rings.iter().map(Ring::as_fd))?;
+        for (index, ring) in rings.iter().enumerate() {
+            states.set_thresholds(index, ring.len_bytes());
+        }
+        let smallest = rings.iter().map(Ring::len_bytes).min().unwrap_or(0);
+        let planned_at = positions(&rings);
+        let pacer = Pacer::new(pacing, smallest);
+        Ok(Self { rings, states, poll, pacer, turn: 0, planned_at, idle_since_ns: None, waited: true })
+    }
+
+    /// The rings, to be drained one by one.
+    pub fn rings_mut(&mut self) -> &mut [Ring] {
+        &mut self.rings
+    }
+
+    /// Appends what the rings hold to `out`, up to `limit_bytes` (but at least one record), in the form of
+    /// [`Ring::copy_into`]. If it stopped at [`Stop::Limit`], the next call goes on with the ring at which this one
+    /// stopped.
+    pub fn copy_into(&mut self, out: &mut BytesMut, limit_bytes: usize) -> Drained {
+        let mut all = Drained { records: 0, discarded: 0, bytes: 0, stop: Stop::CaughtUp };
+        for _ in 0..self.rings.len() {
+            if all.bytes != 0 && all.bytes >= limit_bytes {
+                all.stop = Stop::Limit;
+                break;
+            }
+            let one = self.rings[self.turn].copy_into(out, limit_bytes - all.bytes);
+            all.records += one.records;
+            all.discarded += one.discarded;
+            all.bytes += one.bytes;
+            match one.stop {
+                Stop::CaughtUp => {}
+                Stop::Limit => {
+                    all.stop = Stop::Limit;
+                    break;
+                }
+                Stop::Busy | Stop::Corrupt => all.stop = one.stop,
+            }
+            self.turn = (self.turn + 1) % self.rings.len();
+        }
+        all
+    }
+
+    /// Every record that no drain has taken yet, of any ring, was reserved after this time: nanoseconds of
+    /// `CLOCK_MONOTONIC`. Drains and [`pace`](Self::pace) move it forward.
+    #[must_use]
+    pub fn drained_until_ns(&self) -> u64 {
+        self.rings.iter().map(Ring::drained_until_ns).min().unwrap_or(0)
+    }
+
+    /// To be called after the rings were drained: says when to drain them next.
+    ///
+    /// With [`Next::Idle`] the programs were told to wake the reader with their next record.
+    pub fn pace(&mut self) -> io::Result<Next> {
+        if !self.waited {
+            // In somebody else's loop nobody took the events that made the descriptor readable. A wake-up that is lost
+            // here came while the rings were being drained, before the programs are asked for another.
+            self.poll.take(Some(Duration::ZERO))?;
+        }
+        self.waited = false;
+        let now_ns = monotonic_ns();
+        let slept = self.idle_since_ns.take().map(|since| Duration::from_nanos(now_ns.saturating_sub(since)));
+        let position = positions(&self.rings);
+        let bytes = position.wrapping_sub(self.planned_at);
+        self.planned_at = position;
+        let unread = self.rings.iter().map(Ring::unread_bytes).max().unwrap_or(0);
+        let nap = match self.pacer.plan(bytes, unread, slept) {
+            Plan::TryIdle(_) if self.arm() => {
+                self.idle_since_ns = Some(now_ns);
+                return Ok(Next::Idle);
+            }
+            Plan::TryIdle(nap) | Plan::Nap(nap) => nap,
+        };
+        for ring in 0..self.rings.len() {
+            handshake::retract(self.states.idle(ring));
+        }
+        Ok(Next::Again(nap))
+    }
+
+    /// Waits as the last [`pace`](Self::pace) said.
+    pub fn wait(&mut self, next: Next) -> io::Result<Woken> {
+        self.waited = true;
+        self.poll.take(match next {
+            Next::Idle => None,
+            Next::Again(nap) => Some(nap),
+        })
+    }
+
+    /// Waits as the last [`pace`](Self::pace) said, but not longer than this.
+    pub fn wait_at_most(&mut self, next: Next, longest: Duration) -> io::Result<Woken> {
+        self.waited = true;
+        self.poll.take(Some(match next {
+            Next::Idle => longest,
+            Next::Again(nap) => nap.min(longest),
+        }))
+    }
+
+    /// Wakes this reader from elsewhere.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.poll.waker().clone()
+    }
+
+    /// Asks the programs of all rings for a wake-up with the next record; `false` if one came before they could see it.
+    fn arm(&mut self) -> bool {
+        // Before the producer positions are loaded, as `drained_until_ns` needs it: an idle reader has seen everything.
+        let now_ns = monotonic_ns();
+        handshake::announce((0..self.rings.len()).map(|ring| self.states.idle(ring)));
+        for ring in &mut self.rings {
+            if handshake::has_reserved(ring.producer_position(), ring.position()) {
+                return false;
+            }
+            ring.look_at(now_ns);
+        }
+        true
+    }
+}
+
+impl AsFd for Reader {
+    /// For poll, select or another epoll: readable when a program or a [`Waker`] woke this reader.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.as_fd()
+    }
+}
+
+/// Makes the naps of the calling thread as long as asked, where Linux would add up to 50 us to each.
+///
+/// For a thread that does nothing but drain: it sets the thread's timer slack to 1 ns.
+pub fn precise_naps() -> io::Result<()> {
+    set_current_timer_slack(NonZeroU64::new(1))
+}
+
+fn positions(rings: &[Ring]) -> usize {
+    rings.iter().fold(0, |sum, ring| sum.wrapping_add(ring.position()))
+}

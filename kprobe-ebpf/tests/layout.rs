@@ -1,0 +1,118 @@
+//! Both sides have the same layout of what they share (I2): every struct of the ABI as the committed object's BTF has it.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use kprobe_core::abi;
+use kprobe_ebpf::{
+    btf::{Btf, Field, elf_section},
+    include_object,
+};
+
+static OBJECT: &[u8] = include_object!("../object/kprobe.o");
+
+/// A struct as Rust has it here: name, size, and name, offset and size of each member.
+type Layout = (&'static str, usize, Vec<(&'static str, usize, usize)>);
+
+macro_rules! layouts {
+    ($($name:ident { $($field:ident),+ $(,)? })+) => {
+        vec![$((
+            stringify!($name),
+            size_of::<abi::$name>(),
+            {
+                // Names every member, or it does not compile.
+                fn _whole(abi::$name { $($field: _),+ }: abi::$name) {}
+                vec![$((
+                    stringify!($field),
+                    std::mem::offset_of!(abi::$name, $field),
+                    size_of_member(|whole: &abi::$name| &whole.$field),
+                )),+]
+            },
+        )),+]
+    };
+}
+
+fn size_of_member<Whole, Member>(_: fn(&Whole) -> &Member) -> usize {
+    size_of::<Member>()
+}
+
+fn shared_with_the_kernel() -> Vec<Layout> {
+    layouts! {
+        Header { ktime_ns, cgroup_id, tgid, tid, kind, cpu, seq }
+        SchedSwitch { next_tid, next_tgid, prev_state, prev_prio, next_prio, flags }
+        SchedWaking { wakee_tid, wakee_tgid, prio, target_cpu, context }
+        SchedMigrate { moved_tid, moved_tgid, from_cpu, to_cpu, prio }
+        ProcessFork { child_tgid, child_tid, child_start_ns, parent_tgid, flags }
+        ProcessExec { start_ns, exe_inode, exe_dev, parent_tgid, old_tid, flags, comm }
+        ProcessExit { start_ns, parent_tgid, status, flags }
+        ProcessRename { renamed_tid, renamed_tgid, comm }
+        Syscall { enter_ns, ret, requested, fd, nr, flags }
+        Counters { submitted, lost, lost_first_ns, lost_last_ns, lost_seen, considered, sampled_out }
+        CpuState {
+            seq, unpaired_exits, fork_returns, unstored_enters, hardirq_depth, softirq_depth, reserved, counters,
+        }
+        ReaderState { idle, check_mask, wake_bytes, reserved }
+        Config { min_duration_ns, sample_one_in, cgroup_levels, reserved }
+    }
+}
+
+/// No program knows these.
+fn made_by_user_space() -> Vec<Layout> {
+    layouts! {
+        Lost { count, first_ns, last_ns, kind, cpu, flags }
+        Marker { id }
+        Sampling { family, one_in, min_duration_ns }
+        ThreadSeed { start_ns, parent_tgid, flags, comm }
+        CgroupName { len, flags, reserved, text }
+    }
+}
+
+fn btf() -> Btf {
+    Btf::parse(elf_section(OBJECT, ".BTF").unwrap()).unwrap()
+}
+
+#[test]
+fn every_struct_is_in_the_object_as_it_is_here() {
+    let btf = btf();
+    for (name, size, members) in shared_with_the_kernel() {
+        let mut expected: Vec<_> =
+            members.iter().map(|(name, offset, size)| ((*name).to_owned(), *offset, *size)).collect();
+        expected.sort();
+        // The linker may leave several descriptions of one struct; what each of them says must be right.
+        let ids: Vec<_> = btf.structs_named(name).collect();
+        assert!(!ids.is_empty(), "{name} is not in the object");
+        for id in ids {
+            assert_eq!(btf.size_of(id).map(|size| size as usize), Some(size), "size of {name}");
+            let member = |field: &Field<'_>| {
+                (field.name.to_owned(), field.member.byte_offset as usize, field.member.size as usize)
+            };
+            // The compiler may order them as it likes in the description.
+            let mut found: Vec<_> = btf.members(id).unwrap().iter().map(member).collect();
+            found.sort();
+            assert_eq!(found, expected, "members of {name}");
+        }
+    }
+}
+
+#[test]
+fn members_fill_their_structs() {
+    for (name, size, members) in shared_with_the_kernel().into_iter().chain(made_by_user_space()) {
+        let mut end = 0;
+        for (member, offset, size) in members {
+            assert_eq!(offset, end, "{name}.{member}");
+            end = offset + size;
+        }
+        assert_eq!((end, size % 8), (size, 0), "{name}");
+    }
+}
+
+#[test]
+fn every_kind_that_is_emitted_has_a_body_of_that_name() {
+    let btf = btf();
+    let bodies = shared_with_the_kernel();
+    let families = ["sched.", "process.", "syscall"];
+    let kinds = abi::Kind::ALL.iter().filter_map(|kind| kind.name());
+    for kind in kinds.filter(|kind| families.iter().any(|family| kind.starts_with(family))) {
+        let body: String = kind.split('.').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+        assert!(bodies.iter().any(|(name, ..)| *name == body), "no body for {kind}");
+        assert!(btf.structs_named(&body).next().is_some(), "{body} is not in the object");
+    }
+}

@@ -1,0 +1,150 @@
+//! A user's own object beside kprobe's, in one recorder and one stream.
+
+use std::collections::BTreeMap;
+
+use kprobe_core::{
+    abi::Kind,
+    decode::{DecodeError, Record},
+    event::{Arch, Field, Origin, Syscall, Type, TypedEvent, Value},
+    pipeline::{BatchBuf, Source},
+};
+use kprobe_ebpf::{Filter, Probe, Recorder, Syscalls, include_object};
+
+use crate::support::recording::Recording;
+
+crate::trials!(
+    beside_system_calls,
+    alone_and_too_small_a_ring,
+    beside_system_calls_and_too_small_a_ring,
+    an_object_that_is_none
+);
+
+static OBJECT: &[u8] = include_object!("../../object/custom.o");
+
+/// The event of `programs/src/bin/custom.rs`.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    origin: Origin,
+    nr: u64,
+    count_on_this_cpu: u64,
+}
+
+impl TypedEvent for Counted {
+    const KIND: Kind = Kind::USER;
+    const NAME: &'static str = "custom.counted";
+    const FIELDS: &'static [Field] = &[
+        Field::new("nr", Type::U64, "number of the system call"),
+        Field::new("count_on_this_cpu", Type::U64, "calls on this CPU so far"),
+    ];
+
+    fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
+        let [nr, count_on_this_cpu] = record.body_of::<[u64; 2]>(Self::KIND)?;
+        Ok(Self { origin: Origin::of(&record), nr, count_on_this_cpu })
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn fields(&self, _: Arch, put: &mut dyn FnMut(&'static str, Value<'_>)) {
+        put("nr", Value::U64(self.nr));
+        put("count_on_this_cpu", Value::U64(self.count_on_this_cpu));
+    }
+}
+
+fn probe() -> Probe<Counted> {
+    Probe::new(OBJECT).raw_tracepoint("custom_getpid", "sys_enter")
+}
+
+/// The user's program is at a raw tracepoint, where Linux 7.0 and later may skip it; how often it says.
+fn check_counts(own: u64, calls: u64, skipped: u64) {
+    assert!(own <= calls && own + skipped >= calls, "{own} of {calls}, {skipped} skipped");
+}
+
+fn beside_system_calls() {
+    let builder = Recorder::builder()
+        .require(Syscalls::all())
+        .require(probe())
+        .event::<Counted>()
+        .filter(Filter::none());
+    let mut recording = Recording::start(builder);
+    assert_eq!(recording.recorder.registry().get(Counted::KIND).unwrap().name, "custom.counted");
+    let mut workload = recording.spawn("getppid 20000 2");
+    let mut buf = BatchBuf::default();
+    let (mut own, mut calls) = (Vec::<Counted>::new(), Vec::<Syscall>::new());
+    let (mut end, mut skipped) = (false, 0);
+    while !end {
+        if workload.child.try_wait().unwrap().is_some() {
+            skipped = skipped.max(recording.recorder.skipped_programs());
+            recording.recorder.stop();
+        }
+        end = recording.recorder.poll(&mut buf, Some(std::time::Duration::from_millis(20))).unwrap().end;
+        let batch = buf.take();
+        recording.take(&batch);
+        own.extend(recording.recorder.events::<Counted, _>(&batch).map(Result::unwrap));
+        calls.extend(recording.recorder.events::<Syscall, _>(&batch).map(Result::unwrap));
+    }
+    let recorded = recording.finish();
+    assert_eq!(recorded.books.lost_in_all(), 0);
+    // Both see the same entries: one of our records for each of theirs.
+    let mut differences = BTreeMap::<(u32, u64), i64>::new();
+    for counted in &own {
+        *differences.entry((counted.origin.tid.0, counted.nr)).or_default() += 1;
+    }
+    for call in &calls {
+        *differences.entry((call.origin.tid.0, call.nr.unwrap().nr.into())).or_default() -= 1;
+    }
+    differences.retain(|_, difference| *difference != 0);
+    if skipped == 0 {
+        assert_eq!(differences, BTreeMap::new());
+        assert!(own.len() > 40_000);
+    }
+    check_counts(own.len() as u64, calls.len() as u64, skipped);
+    assert_eq!(recorded.books.submitted(Kind::USER), own.len() as u64);
+    // The program's own count, in the order of each CPU.
+    let mut cpus = BTreeMap::<u16, Vec<Counted>>::new();
+    own.iter().for_each(|counted| cpus.entry(counted.origin.cpu.unwrap()).or_default().push(*counted));
+    for mut of_cpu in cpus.into_values() {
+        of_cpu.sort_by_key(|counted| counted.origin.seq);
+        assert_eq!(of_cpu.last().unwrap().count_on_this_cpu, of_cpu.len() as u64);
+    }
+}
+
+fn alone_and_too_small_a_ring() {
+    let builder =
+        Recorder::builder().require(probe()).filter(Filter::none()).ring_bytes(rustix::param::page_size());
+    let mut recording = Recording::start(builder);
+    let mut workload = recording.spawn("getppid 5000 1");
+    assert!(workload.wait().success());
+    let recorded = recording.finish();
+    assert!(recorded.books.submitted(Kind::USER) > 5000);
+    assert!(recorded.books.lost(Kind::USER) > 4000);
+}
+
+fn beside_system_calls_and_too_small_a_ring() {
+    let builder = Recorder::builder()
+        .require(Syscalls::all())
+        .require(probe())
+        .filter(Filter::none())
+        .ring_bytes(rustix::param::page_size());
+    let mut recording = Recording::start(builder);
+    let mut workload = recording.spawn("getppid 20000 2");
+    recording.run(&mut workload);
+    let recorded = recording.finish();
+    let books = &recorded.books;
+    check_counts(books.submitted(Kind::USER), books.submitted(Kind::SYSCALL), recorded.skipped);
+    assert!(books.lost(Kind::USER) > 0 && books.lost(Kind::SYSCALL) > 0);
+}
+
+fn an_object_that_is_none() {
+    let text = |object: &'static [u8], program: &'static str| {
+        let probe = Probe::<Counted>::new(object).raw_tracepoint(program, "sys_enter");
+        Recorder::builder().require(probe).filter(Filter::none()).attach().unwrap_err().to_string()
+    };
+    let none = text(b"no object", "custom_getpid");
+    assert!(none.starts_with("the object of custom.counted: ") && !none.contains('\n'), "{none}");
+    assert_eq!(
+        text(OBJECT, "another"),
+        "the required probe custom.counted cannot be attached: raw_tp: the object has no program another"
+    );
+}

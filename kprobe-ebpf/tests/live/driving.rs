@@ -1,0 +1,143 @@
+//! A recorder is driven in three ways, and each gets every record.
+
+use std::{
+    os::fd::AsFd,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use kprobe_core::{
+    abi::Kind,
+    pipeline::{BatchBuf, Source},
+};
+use kprobe_ebpf::{Filter, Recorder, RecorderBuilder, Syscalls, filter::SyscallSet, ring::Next};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+
+use crate::support::recording::Recording;
+
+crate::trials!(
+    by_a_loop_of_the_users_own,
+    by_a_thread,
+    as_a_source,
+    an_idle_recorder_is_woken_by_one_record,
+    a_waker
+);
+
+const CALLS: u64 = 50_000;
+
+fn builder() -> RecorderBuilder<(Syscalls, ())> {
+    Recorder::builder().probe(Syscalls::of(SyscallSet::named(["getppid"]).unwrap())).filter(Filter::none())
+}
+
+fn check<P>(recording: Recording<P>) {
+    let recorded = recording.finish().lossless();
+    assert_eq!(recorded.books.received(Kind::SYSCALL), CALLS);
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
+}
+
+fn by_a_loop_of_the_users_own() {
+    let mut recording = Recording::start(builder());
+    let mut workload = recording.spawn(&format!("getppid {CALLS} 1"));
+    let pid = rustix::process::Pid::from_child(&workload.child);
+    let child = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let (records, end) = (epoll::EventData::new_u64(1), epoll::EventData::new_u64(2));
+    epoll::add(&epoll, &recording.recorder, records, epoll::EventFlags::IN).unwrap();
+    epoll::add(&epoll, &child, end, epoll::EventFlags::IN).unwrap();
+    let mut buf = BatchBuf::default();
+    let mut ended = false;
+    while !ended {
+        let next = recording.recorder.drain(&mut buf).unwrap().next;
+        recording.take(&buf.take());
+        let timeout = match next {
+            Next::Idle => None,
+            Next::Again(nap) => Some(timespec(nap)),
+        };
+        let mut events = Vec::with_capacity(2);
+        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()).unwrap();
+        ended = events.iter().any(|event| event.data.u64() == 2);
+    }
+    assert!(workload.wait().success());
+    check(recording);
+}
+
+fn by_a_thread() {
+    let mut recorder = builder().attach().unwrap();
+    let command = &mut crate::support::child::workload(&format!("getppid {CALLS} 1"));
+    let mut child = recorder.spawn(command).unwrap();
+    let (send, batches) = mpsc::channel();
+    let thread = recorder.spawn_thread(move |batch| send.send(batch).unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    let mut recording = Recording::of(thread.stop().unwrap(), |_| true);
+    batches.iter().for_each(|batch| recording.take(&batch));
+    check(recording);
+}
+
+fn as_a_source() {
+    let mut recording = Recording::start(builder());
+    let mut workload = recording.spawn(&format!("getppid {CALLS} 1"));
+    let mut buf = BatchBuf::default();
+    let mut complete = 0;
+    while workload.child.try_wait().unwrap().is_none() {
+        let source: &mut dyn Source = &mut recording.recorder;
+        let polled = source.poll(&mut buf, Some(Duration::from_millis(50))).unwrap();
+        assert!(!polled.end && polled.complete_until_ns >= complete);
+        complete = polled.complete_until_ns;
+        recording.take(&buf.take());
+    }
+    check(recording);
+}
+
+/// The descriptor is readable within this time.
+fn readable<P>(recorder: &Recorder<P>, within: Duration) -> bool {
+    let fd = recorder.as_fd();
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timespec(within))).unwrap() > 0
+}
+
+/// Drains until the recorder says that the next record will wake it.
+fn until_idle<P>(recording: &mut Recording<P>) {
+    let mut buf = BatchBuf::default();
+    let deadline = crate::support::kernel::Deadline::new();
+    while let Next::Again(nap) = recording.recorder.drain(&mut buf).unwrap().next {
+        recording.take(&buf.take());
+        deadline.check("an idle recorder");
+        readable(&recording.recorder, nap);
+    }
+    recording.take(&buf.take());
+}
+
+fn an_idle_recorder_is_woken_by_one_record() {
+    let mut recording = Recording::start(builder());
+    let mut workload = recording.spawn("gate 1 0");
+    assert_eq!(workload.line(), "ready");
+    let rounds = 20;
+    for _ in 0..rounds {
+        until_idle(&mut recording);
+        assert!(!readable(&recording.recorder, Duration::from_millis(2)), "readable without a record");
+        workload.go();
+        assert!(readable(&recording.recorder, Duration::from_secs(30)), "not woken");
+        assert_eq!(workload.line(), "done");
+    }
+    workload.close_input();
+    recording.run(&mut workload);
+    let recorded = recording.finish().lossless();
+    assert_eq!(recorded.books.received(Kind::SYSCALL), rounds);
+}
+
+fn a_waker() {
+    let mut recording = Recording::start(builder());
+    until_idle(&mut recording);
+    let waker = recording.recorder.waker();
+    let waits = Instant::now();
+    std::thread::spawn(move || waker.wake());
+    let mut buf = BatchBuf::default();
+    // The first call takes what there is; the second waits without limit.
+    for _ in 0..2 {
+        recording.recorder.poll(&mut buf, None).unwrap();
+    }
+    assert!(waits.elapsed() < Duration::from_secs(30));
+    recording.finish();
+}

@@ -1,0 +1,163 @@
+//! What cannot be attached says why, in one line, and leaves nothing.
+
+use caps::{CapSet, Capability};
+use kprobe_core::event::Tgid;
+use kprobe_ebpf::{
+    AttachError, Filter, Recorder, RecorderBuilder, SpawnError, Syscalls,
+    filter::{Cgroup, FilterError},
+    host,
+};
+
+use crate::support::{child::Workload, kernel::BpfObjects};
+
+crate::trials!(
+    ring_sizes,
+    what_was_not_said,
+    rungs,
+    what_is_not_there,
+    missing_capabilities,
+    a_command_that_cannot_be_recorded,
+    a_probe_that_is_not_required,
+);
+
+fn builder() -> RecorderBuilder<(Syscalls, ())> {
+    Recorder::builder().probe(Syscalls::all()).filter(Filter::none())
+}
+
+/// The error, of which nothing is left in the kernel.
+fn error<P: std::fmt::Debug>(builder: RecorderBuilder<P>) -> (AttachError, String) {
+    let error = builder.attach().unwrap_err();
+    assert!(BpfObjects::own().is_empty());
+    let text = error.to_string();
+    assert!(!text.contains('\n'), "{text}");
+    (error, text)
+}
+
+fn ring_sizes() {
+    let page = rustix::param::page_size();
+    for bytes in [0, 1, page / 2, page + 1, 3 * page, 5_000_000, 2 << 30] {
+        let (error, text) = error(builder().ring_bytes(bytes));
+        assert!(matches!(error, AttachError::RingBytes { found, .. } if found == bytes), "{error:?}");
+        let expected = format!(
+            "a ring buffer of {bytes} bytes cannot be: expected a power of two from {page} to 1073741824"
+        );
+        assert_eq!(text, expected);
+    }
+    drop(builder().ring_bytes(page).attach().unwrap());
+}
+
+fn what_was_not_said() {
+    let (no_probe, text) = error(Recorder::builder().filter(Filter::none()));
+    assert!(matches!(no_probe, AttachError::NoProbe));
+    assert_eq!(text, "no probe: add one with `RecorderBuilder::probe`");
+    let (no_filter, text) = error(Recorder::builder().probe(Syscalls::all()));
+    assert!(matches!(no_filter, AttachError::NoFilter));
+    assert_eq!(text, "no filter: say what to record, or `Filter::all()` to record the whole system");
+}
+
+fn rungs() {
+    let (unknown, text) = error(builder().forbid_rung("kprobe"));
+    assert!(matches!(unknown, AttachError::UnknownRung { .. }));
+    assert_eq!(text, "no probe has a rung `kprobe`; there are raw_tp, raw_tp+hash, tp_btf, tracepoint");
+    let required = Recorder::builder().require(Syscalls::all()).filter(Filter::none());
+    let (none_left, text) = error(without(required, &RUNGS));
+    assert!(matches!(&none_left, AttachError::Probe { probe, .. } if probe == "syscall"), "{none_left:?}");
+    let start = "the required probe syscall cannot be attached: ";
+    assert!(text.starts_with(start) && text.ends_with(": forbidden by the user"), "{text}");
+    assert!(RUNGS.iter().all(|rung| text.contains(rung)), "{text}");
+}
+
+/// Every rung there is.
+const RUNGS: [&str; 4] = ["tp_btf", "raw_tp", "tracepoint", "raw_tp+hash"];
+
+fn without<P>(builder: RecorderBuilder<P>, rungs: &[&str]) -> RecorderBuilder<P> {
+    rungs.iter().fold(builder, |builder, rung| builder.forbid_rung(*rung))
+}
+
+fn what_is_not_there() {
+    let mut gone = Workload::start("exit 0");
+    gone.wait();
+    let gone = Tgid(gone.tgid());
+    let (no_process, text) = error(builder().filter(Filter::tgids([gone])));
+    assert!(matches!(no_process, AttachError::Filter(FilterError::NoProcess { tgid }) if tgid == gone));
+    assert_eq!(text, format!("no process {gone} (it may have ended)"));
+
+    let mount = host::cgroup2_mount().unwrap().path;
+    let no_cgroup = Filter::cgroup(mount.join("kprobe-nowhere")).unwrap_err();
+    assert!(matches!(no_cgroup, FilterError::NoCgroup { .. }));
+    if let Some(v1) = host::mounts().unwrap().iter().find(|mount| mount.kind == "cgroup") {
+        let error = Cgroup::open(&v1.path).unwrap_err();
+        assert!(matches!(error, FilterError::Version1 { .. }));
+        let expected = format!(
+            "cgroup {} is of version 1, by which events cannot be filtered; expected a directory of version 2, below {}",
+            v1.path.display(),
+            mount.display()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+/// The workload: gives capabilities up, tries to attach, and writes what comes of it.
+#[expect(clippy::print_stdout, reason = "a workload reports on its standard output")]
+pub fn attach_without(case: u64) {
+    let kept: &[Capability] = match case {
+        0 => &[],
+        1 => &[Capability::CAP_BPF],
+        2 => &[Capability::CAP_PERFMON],
+        _ => &[Capability::CAP_BPF, Capability::CAP_PERFMON],
+    };
+    let kept = kept.iter().copied().collect();
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &kept).unwrap();
+    }
+    let outcome = builder().attach().map_or_else(|error| error.to_string(), |_| "attached".to_owned());
+    println!("{outcome}");
+    assert!(case == 3 || BpfObjects::own().is_empty());
+}
+
+fn missing_capabilities() {
+    let how = "attaching needs CAP_BPF and CAP_PERFMON; run as root, or give the program those two with \
+               `setcap cap_bpf,cap_perfmon+ep FILE`";
+    let expected = [
+        format!("missing CAP_BPF and CAP_PERFMON: {how}"),
+        format!("missing CAP_PERFMON: {how}"),
+        format!("missing CAP_BPF: {how}"),
+        "attached".to_owned(),
+    ];
+    for (case, expected) in expected.iter().enumerate() {
+        let mut workload = Workload::start(&format!("attach-without {case}"));
+        assert_eq!(workload.lines(), [expected.as_str()]);
+        assert!(workload.wait().success());
+    }
+}
+
+fn a_command_that_cannot_be_recorded() {
+    let mut recorder = builder().attach().unwrap();
+    let error = recorder.spawn(&mut std::process::Command::new("/nonexistent/program")).unwrap_err();
+    assert!(matches!(error, SpawnError::Start(_)));
+    assert_eq!(error.to_string(), "cannot start the command: No such file or directory (os error 2)");
+    drop(recorder);
+    let mount = host::cgroup2_mount().unwrap().path;
+    let outside = mount.join(format!("kprobe-empty-{}", std::process::id()));
+    std::fs::create_dir(&outside).unwrap();
+    let mut recorder = builder().filter(Filter::cgroup(&outside).unwrap()).attach().unwrap();
+    let error = recorder.spawn(&mut crate::support::child::workload("exit 0")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the recorder's filter is not for a command: build it with `Filter::none()`"
+    );
+    std::fs::remove_dir(&outside).unwrap();
+}
+
+fn a_probe_that_is_not_required() {
+    let builder = Recorder::builder().probe(Syscalls::all()).probe(kprobe_ebpf::Process::default());
+    let recorder = without(builder.filter(Filter::none()), &RUNGS[..3]).attach().unwrap();
+    let report = recorder.report();
+    assert_eq!(report.attached().map(|probe| probe.probe.as_str()).collect::<Vec<_>>(), ["syscall"]);
+    let off: Vec<_> = report.probes.iter().filter(|probe| probe.rung.is_none()).collect();
+    assert_eq!(off.len(), 4);
+    for probe in off {
+        let rungs: Vec<_> = probe.ladder.iter().map(|rung| rung.rung.as_str()).collect();
+        assert_eq!(probe.refusal(), format!("{}: forbidden by the user", rungs.join(", ")));
+    }
+}

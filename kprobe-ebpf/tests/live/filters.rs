@@ -1,0 +1,208 @@
+//! What is recorded is what was selected.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+
+use kprobe_core::event::{Event, Syscall, Tgid, Tid};
+use kprobe_ebpf::{Filter, Recorder, RecorderBuilder, Syscalls, filter::SyscallSet, host::cgroup2_mount};
+
+use super::syscalls::name;
+use crate::support::{
+    child::Workload,
+    kernel::Deadline,
+    recording::{Recorded, Recording},
+    workload::sys,
+};
+
+crate::trials!(
+    a_process_and_its_children,
+    a_process_that_is_added_and_removed,
+    one_thread_of_two,
+    a_cgroup_and_those_below,
+    a_set_of_calls,
+    calls_that_take_long,
+    this_process_only_when_asked,
+);
+
+const CALLS: u64 = 1000;
+
+fn builder(filter: Filter) -> RecorderBuilder<(Syscalls, ())> {
+    Recorder::builder().probe(Syscalls::of(SyscallSet::named(["getppid"]).unwrap())).filter(filter)
+}
+
+/// Calls by process.
+fn calls_by(recorded: &Recorded, id: fn(&Syscall) -> u32) -> BTreeMap<u32, u64> {
+    let mut calls = BTreeMap::new();
+    for call in recorded.all::<Syscall>() {
+        *calls.entry(id(&call)).or_default() += 1;
+    }
+    calls
+}
+
+/// Workloads that wait for the test.
+fn gates(count: usize, children: u64) -> Vec<Workload> {
+    let mut gates: Vec<_> =
+        (0..count).map(|_| Workload::start(&format!("gate {CALLS} {children}"))).collect();
+    gates.iter_mut().for_each(|gate| assert_eq!(gate.line(), "ready"));
+    gates
+}
+
+fn pass(gates: &mut [Workload]) {
+    gates.iter_mut().for_each(Workload::go);
+    gates.iter_mut().for_each(|gate| assert_eq!(gate.line(), "done"));
+}
+
+fn a_process_and_its_children() {
+    let mut gates = gates(2, 2);
+    let chosen = gates[0].tgid();
+    let recording = Recording::start(builder(Filter::tgids([Tgid(chosen)])));
+    pass(&mut gates);
+    let recorded = recording.finish().lossless();
+    let by_process = calls_by(&recorded, |call| call.origin.tgid.0);
+    assert_eq!(by_process.len(), 3, "{by_process:?}");
+    assert!(
+        by_process.contains_key(&chosen) && by_process.values().all(|calls| *calls == CALLS),
+        "{by_process:?}"
+    );
+    let parents: Vec<_> = recorded
+        .all::<Syscall>()
+        .iter()
+        .filter(|call| call.origin.tgid.0 != chosen)
+        .map(|call| call.ret)
+        .collect();
+    assert!(parents.iter().all(|parent| *parent == Some(chosen.into())));
+}
+
+fn a_process_that_is_added_and_removed() {
+    let mut gates = gates(1, 0);
+    let chosen = Tgid(gates[0].tgid());
+    let recording = Recording::start(builder(Filter::none()));
+    pass(&mut gates);
+    assert!(!recording.recorder.records(chosen) && recording.recorder.add_process(chosen));
+    pass(&mut gates);
+    recording.recorder.remove_process(chosen);
+    pass(&mut gates);
+    assert!(recording.recorder.add_process(chosen) && recording.recorder.records(chosen));
+    pass(&mut gates);
+    let recorded = recording.finish().lossless();
+    assert_eq!(calls_by(&recorded, |call| call.origin.tgid.0), BTreeMap::from([(chosen.0, 2 * CALLS)]));
+    assert_eq!(recorded.books.syscalls.unpaired_exits, 0);
+}
+
+fn one_thread_of_two() {
+    let mut workload = Workload::start(&format!("two-threads {CALLS}"));
+    let other: u32 = workload.line().parse().unwrap();
+    let recording = Recording::start(builder(Filter::tids([Tid(other)])));
+    workload.go();
+    assert!(workload.wait().success());
+    let recorded = recording.finish().lossless();
+    assert_eq!(calls_by(&recorded, |call| call.origin.tid.0), BTreeMap::from([(other, CALLS)]));
+    assert!(recorded.all::<Syscall>().iter().all(|call| call.origin.tgid.0 == workload.tgid()));
+}
+
+/// Two nested cgroups of the test's own, removed at its end.
+struct Cgroups {
+    outer: PathBuf,
+}
+
+impl Cgroups {
+    fn make() -> Self {
+        let outer = cgroup2_mount().unwrap().path.join(format!("kprobe-live-{}", std::process::id()));
+        fs::create_dir_all(outer.join("inner")).unwrap();
+        Self { outer }
+    }
+
+    fn inner(&self) -> PathBuf {
+        self.outer.join("inner")
+    }
+
+    fn enter(path: &std::path::Path, tgid: u32) {
+        fs::write(path.join("cgroup.procs"), tgid.to_string()).unwrap();
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for path in [self.inner(), self.outer.clone()] {
+            Deadline::wait_for("a cgroup to be empty", || fs::remove_dir(&path).is_ok());
+        }
+    }
+}
+
+fn a_cgroup_and_those_below() {
+    let cgroups = Cgroups::make();
+    let mut gates = gates(3, 0);
+    let tgids: Vec<_> = gates.iter().map(Workload::tgid).collect();
+    Cgroups::enter(&cgroups.outer, tgids[0]);
+    Cgroups::enter(&cgroups.inner(), tgids[1]);
+    let mut recording = Recording::start(builder(Filter::cgroup(&cgroups.outer).unwrap()));
+    pass(&mut gates);
+    // The third comes in, the first goes out.
+    Cgroups::enter(&cgroups.inner(), tgids[2]);
+    Cgroups::enter(&cgroup2_mount().unwrap().path, tgids[0]);
+    pass(&mut gates);
+    recording.poll();
+    let recorded = recording.finish().lossless();
+    let expected = BTreeMap::from([(tgids[0], CALLS), (tgids[1], 2 * CALLS), (tgids[2], CALLS)]);
+    assert_eq!(calls_by(&recorded, |call| call.origin.tgid.0), expected);
+    let ids: BTreeMap<u64, Option<String>> = recorded
+        .all::<Syscall>()
+        .iter()
+        .map(|call| (call.origin.cgroup_id, None))
+        .chain(recorded.events.iter().filter_map(|event| match event {
+            Event::CgroupNamed(name) => Some((name.origin.cgroup_id, Some(name.text().into_owned()))),
+            _ => None,
+        }))
+        .collect();
+    let names: Vec<_> = ids.values().map(|name| name.clone().unwrap()).collect();
+    let outer = cgroups.outer.file_name().unwrap().to_str().unwrap();
+    assert_eq!(names, [outer, "inner"]);
+    drop(gates);
+}
+
+fn a_set_of_calls() {
+    let set = SyscallSet::named(["=read", "pread64", "getppid", "exit_group"]).unwrap();
+    let mut recording = Recording::start(Recorder::builder().probe(Syscalls::of(set)).filter(Filter::none()));
+    let mut workload = recording.spawn("known-calls");
+    recording.run_to_any_end(&mut workload);
+    let recorded = recording.finish().lossless();
+    assert_eq!(recorded.books.syscalls, kprobe_ebpf::SyscallCounts::default());
+    let calls = recorded.all::<Syscall>();
+    // The dynamic loader reads as well.
+    let names: Vec<_> = calls.iter().map(name).collect();
+    assert!(names.ends_with(&["read", "read", "pread64", "pread64", "getppid", "exit_group"]), "{names:?}");
+    assert!(
+        names.iter().all(|name| ["read", "pread64", "getppid", "exit_group"].contains(name)),
+        "{names:?}"
+    );
+}
+
+fn calls_that_take_long() {
+    const LEAST: Duration = Duration::from_millis(25);
+    let builder = Recorder::builder().probe(Syscalls::all().min_duration(LEAST)).filter(Filter::none());
+    let (recorded, ..) = Recording::of_workload(builder, "sleeps 100 60000 100 40000 100 30000 100");
+    let calls = recorded.lossless().all::<Syscall>();
+    let least = LEAST.as_nanos() as u64;
+    assert!(calls.iter().all(|call| call.duration_ns().is_none_or(|took| took >= least)), "{calls:?}");
+    // A call that never returns has no duration and is recorded.
+    assert_eq!(calls.iter().filter(|call| call.ret.is_none()).map(name).collect::<Vec<_>>(), ["exit_group"]);
+    let sleeps: Vec<_> = calls.iter().filter(|call| name(call) == "nanosleep").collect();
+    // On a busy machine a short sleep may take long as well.
+    assert!(sleeps.len() >= 3, "{sleeps:?}");
+    for at_least in [60_000_000, 40_000_000, 30_000_000] {
+        assert!(sleeps.iter().any(|sleep| sleep.duration_ns().unwrap() >= at_least), "{sleeps:?}");
+    }
+}
+
+fn this_process_only_when_asked() {
+    let own = Filter::tgids([Tgid(std::process::id())]);
+    for (asked, expected) in [(true, 10), (false, 0)] {
+        let recording = Recording::start(builder(own.clone().include_self(asked)));
+        for _ in 0..10 {
+            sys::call(libc::SYS_getppid, [0; 6]);
+        }
+        let recorded = recording.finish().lossless();
+        let calls = recorded.all::<Syscall>();
+        assert_eq!(calls.len(), expected);
+        assert!(calls.iter().all(|call| call.origin.tid.0 == sys::tid()));
+    }
+}

@@ -1,0 +1,43 @@
+//! Tests on the running kernel, as root. Each records processes that it started itself, and nothing else.
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the numbers of system calls, pids and descriptors are small"
+)]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "two test targets share the support")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attaching;
+mod counts;
+mod custom;
+mod driving;
+mod errors;
+mod filters;
+mod life;
+mod losses;
+mod rungs;
+mod sampling;
+mod sched;
+mod syscalls;
+mod workloads;
+
+fn main() {
+    let trials = [
+        counts::trials(),
+        syscalls::trials(),
+        life::trials(),
+        sched::trials(),
+        filters::trials(),
+        sampling::trials(),
+        losses::trials(),
+        driving::trials(),
+        rungs::trials(),
+        custom::trials(),
+        attaching::trials(),
+        errors::trials(),
+    ];
+    support::main(trials.into_iter().flatten().collect());
+}

@@ -1,0 +1,156 @@
+//! Every rung of a ladder gives the same records.
+
+use std::collections::BTreeMap;
+
+use kprobe_core::event::{Event, SchedMigrate, Syscall};
+use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Process, Recorder, RecorderBuilder, Sched, Syscalls};
+
+use super::syscalls::{from_begin, known, name};
+use crate::support::{
+    in_vm,
+    recording::{Recorded, Recording},
+};
+
+crate::trials!(system_calls, processes, scheduler);
+
+fn builder<P: ProbeFamily>(probe: P) -> RecorderBuilder<(P, ())> {
+    Recorder::builder().probe(probe).filter(Filter::none())
+}
+
+/// Every rung that some event of the probe has, in the order of this kernel.
+fn rungs<P: ProbeFamily>(probe: P) -> Vec<String> {
+    let recorder = builder(probe).attach().unwrap();
+    let mut rungs: Vec<String> = Vec::new();
+    for rung in recorder.report().probes.iter().flat_map(|probe| &probe.ladder) {
+        if !rungs.contains(&rung.rung) {
+            rungs.push(rung.rung.clone());
+        }
+    }
+    rungs
+}
+
+/// What is recorded on this rung alone, and what the workload wrote. Events that have no such rung are off. `None` if this
+/// machine does not have it (trace events need tracefs to be mounted), or if the kernel skipped programs there.
+fn record<P: ProbeFamily>(
+    probe: P,
+    rungs: &[String],
+    only: &str,
+    workload: &str,
+) -> Option<(Recorded, Vec<String>, u32)> {
+    let others = rungs.iter().filter(|rung| *rung != only);
+    let recorder = others.fold(builder(probe), |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+    for probe in &recorder.report().probes {
+        for rung in &probe.ladder {
+            match &rung.outcome {
+                Outcome::Taken => assert_eq!(rung.rung, only),
+                Outcome::NotNeeded => assert!(probe.rung.is_some()),
+                Outcome::Refused(reason) if rung.rung == only => {
+                    assert!(!in_vm() && only == "tracepoint", "{only} of {}: {reason}", probe.probe);
+                    return None;
+                }
+                Outcome::Refused(reason) => assert_eq!(reason, "forbidden by the user"),
+            }
+        }
+        assert_eq!(probe.rung.is_some(), probe.ladder.iter().any(|rung| rung.rung == only));
+    }
+    let mut recording = Recording::of(recorder, |_| true);
+    let mut workload = recording.spawn(workload);
+    recording.run_to_any_end(&mut workload);
+    let recorded = recording.finish().lossless();
+    // On a rung that is not the best of its kernel.
+    let is_whole = recorded.skipped == 0;
+    is_whole.then(|| (recorded, workload.lines(), workload.tgid()))
+}
+
+fn system_calls() {
+    let rungs = rungs(Syscalls::all());
+    assert!(rungs.len() >= 3, "{rungs:?}");
+    for rung in &rungs {
+        let Some((recorded, ..)) = record(Syscalls::all(), &rungs, rung, "known-calls") else { continue };
+        let calls = from_begin(recorded.all::<Syscall>());
+        let found: Vec<_> =
+            calls.iter().map(|call| (name(call), call.fd, call.requested, call.ret)).collect();
+        assert_eq!(found, known(std::process::id().into()), "{rung}");
+        assert_eq!(recorded.books.syscalls.unpaired_exits, 0);
+
+        let Some((recorded, ..)) = record(Syscalls::all(), &rungs, rung, "forks") else { continue };
+        let counts = recorded.books.syscalls;
+        assert_eq!((counts.unpaired_exits, counts.fork_returns), (0, 50), "{rung}");
+    }
+}
+
+/// By kind, what is the same in every run: processes are named by the order in which the workload made them.
+fn life(recorded: &Recorded, lines: &[String], tgid: u32) -> BTreeMap<&'static str, Vec<String>> {
+    let children = lines.iter().filter_map(|line| line.split(' ').next()?.parse::<u32>().ok());
+    let known: Vec<u32> = [tgid].into_iter().chain(children).collect();
+    let number = |tgid: u32| known.iter().position(|known| *known == tgid);
+    let mut life: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for event in &recorded.events {
+        let text = match event {
+            Event::ProcessFork(fork) => format!(
+                "{:?} forks {:?} of {:?}",
+                number(fork.origin.tgid.0),
+                number(fork.child_tgid.0),
+                number(fork.parent_tgid.0)
+            ),
+            Event::ProcessExec(exec) => format!(
+                "{:?} of {:?} becomes {:?} {:?} {}",
+                number(exec.origin.tgid.0),
+                number(exec.parent_tgid.0),
+                exec.exe,
+                exec.comm,
+                exec.old_tid == exec.origin.tid
+            ),
+            Event::ProcessExit(exit) => {
+                format!("{:?} ends {:#x} {}", number(exit.origin.tgid.0), exit.status, exit.process_ended)
+            }
+            Event::ProcessRename(rename) => format!(
+                "{:?} renames {:?} {:?}",
+                number(rename.origin.tgid.0),
+                number(rename.renamed_tgid.0),
+                rename.comm
+            ),
+            _ => continue,
+        };
+        life.entry(event.kind().name().unwrap()).or_default().push(text);
+    }
+    // Threads that end at the same moment do so in any order.
+    life.get_mut("process.exit").into_iter().for_each(|exits| exits.sort());
+    life
+}
+
+fn processes() {
+    let rungs = rungs(Process::default());
+    assert!(rungs.len() >= 2, "{rungs:?}");
+    for workload in ["children 5", "renames"] {
+        let mut all: BTreeMap<&str, Vec<(&str, Vec<String>)>> = BTreeMap::new();
+        for rung in &rungs {
+            let found = record(Process::default(), &rungs, rung, workload);
+            let found = found.map(|(recorded, lines, tgid)| life(&recorded, &lines, tgid));
+            for (kind, lines) in found.into_iter().flatten() {
+                all.entry(kind).or_default().push((rung, lines));
+            }
+        }
+        assert_eq!(all.len(), 4, "{all:?}");
+        for (kind, by_rung) in all {
+            assert!(by_rung.len() >= 2, "{kind}: {by_rung:?}");
+            assert!(by_rung.windows(2).all(|pair| pair[0].1 == pair[1].1), "{kind}: {by_rung:#?}");
+        }
+    }
+}
+
+fn scheduler() {
+    let rungs = rungs(Sched::default());
+    assert!(rungs.len() >= 2, "{rungs:?}");
+    for rung in &rungs {
+        let Some((recorded, _, tgid)) = record(Sched::default(), &rungs, rung, "moves 50") else {
+            continue;
+        };
+        let moves = recorded.all::<SchedMigrate>();
+        assert!(moves.iter().all(|moved| moved.moved_tid.0 == tgid));
+        let pairs: Vec<_> = moves.iter().rev().take(50).map(|moved| (moved.from_cpu, moved.to_cpu)).collect();
+        assert!(pairs.len() == 50 && pairs.windows(2).all(|pair| pair[0].0 == pair[1].1), "{pairs:?}");
+        let switches = recorded.events.iter().filter(|event| matches!(event, Event::SchedSwitch(_))).count();
+        assert!(switches >= 50, "{switches}");
+    }
+}

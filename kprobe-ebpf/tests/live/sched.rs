@@ -1,0 +1,128 @@
+//! Who runs, who wakes whom, who moves.
+
+use kprobe_core::event::{Event, SchedMigrate, SchedSwitch, SchedWaking, ThreadState, WakeContext};
+use kprobe_ebpf::{Filter, Recorder, Sched};
+
+use crate::support::{
+    in_vm,
+    kernel::{context_switches, wait_until_asleep},
+    recording::Recording,
+    times,
+};
+
+crate::trials!(switches_as_the_kernel_counts_them, wake_ups_by_a_timer, moves);
+
+fn switches_as_the_kernel_counts_them() {
+    let rounds = times(5000);
+    let mut recording = Recording::start(Recorder::builder().probe(Sched::default()).filter(Filter::none()));
+    let mut workload = recording.spawn(&format!("ping-pong {rounds}"));
+    let line = workload.line();
+    let players: Vec<u32> = line.split(' ').map(|tid| tid.parse().unwrap()).collect();
+    // The last thing that each does is to wait for the test: for the 2nd time asleep in a row with the same count.
+    let counted = players.iter().map(|tid| settled(&mut recording, *tid)).collect::<Vec<_>>();
+    let until = kprobe_ebpf::host::clocks().monotonic_ns;
+    workload.close_input();
+    recording.run(&mut workload);
+    let recorded = recording.finish().lossless();
+
+    let before = |event: &Event| event.origin().ktime_ns < until;
+    let events: Vec<_> = recorded.events.iter().filter(|event| before(event)).collect();
+    for (player, other, (voluntary, involuntary)) in
+        [(players[0], players[1], counted[0]), (players[1], players[0], counted[1])]
+    {
+        let left: Vec<&SchedSwitch> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::SchedSwitch(switch) if switch.origin.tid.0 == player => Some(switch),
+                _ => None,
+            })
+            .collect();
+        let blocked = left.iter().filter(|switch| !switch.prev_state.is_runnable()).count() as u64;
+        assert_eq!((blocked, left.len() as u64 - blocked), (voluntary, involuntary));
+        let preempted = left.iter().filter(|switch| switch.preempt).count() as u64;
+        assert!(left.iter().all(|switch| !switch.preempt || switch.prev_state == ThreadState(0)));
+        let came = events
+            .iter()
+            .filter(|event| matches!(event, Event::SchedSwitch(switch) if switch.next_tid.0 == player));
+        // It sleeps now: it came as often as it went. For the difference see `wake_ups_by_a_timer`.
+        let came = came.count();
+        assert!(came == left.len() || !in_vm() && came < left.len(), "{came} {}", left.len());
+
+        let woken: Vec<&SchedWaking> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::SchedWaking(waking) if waking.wakee_tid.0 == player => Some(waking),
+                _ => None,
+            })
+            .collect();
+        let wakings = woken.len() as u64;
+        assert!(wakings + 1 >= blocked && wakings <= blocked + preempted, "{wakings} {blocked} {preempted}");
+        let by_other = woken
+            .iter()
+            .filter(|waking| waking.origin.tid.0 == other && waking.context == Some(WakeContext::Task));
+        assert!(by_other.clone().count() > 0);
+        assert!(
+            by_other.clone().all(|waking| waking.origin.cpu == Some(waking.target_cpu) && waking.prio == 120)
+        );
+    }
+}
+
+/// Voluntary and involuntary switches of a thread that waits for the test and will not run before that.
+fn settled<P>(recording: &mut Recording<P>, tid: u32) -> (u64, u64) {
+    loop {
+        wait_until_asleep(tid);
+        let counted = context_switches(tid);
+        let syscall = std::fs::read_to_string(format!("/proc/{tid}/syscall")).unwrap();
+        // read(0, ...)
+        if syscall.starts_with(&format!("{} 0x0 ", libc::SYS_read)) && counted == context_switches(tid) {
+            return counted;
+        }
+        recording.poll();
+    }
+}
+
+/// On one hosted machine a few timer wake-ups had no record, always while a certain thread of its first process was current:
+/// no number was missing, no program skipped, and ftrace saw them. The cause is not known, so outside of our own machines,
+/// where all of them must be there, half is enough.
+fn wake_ups_by_a_timer() {
+    let naps = u64::from(times(100));
+    let builder = Recorder::builder().probe(Sched::default().without_switch()).filter(Filter::none());
+    let mut recording = Recording::start(builder);
+    let source = recording.recorder.report().wake_context.clone().unwrap();
+    let mut workload = recording.spawn(&format!("naps {naps}"));
+    recording.run(&mut workload);
+    let tid = workload.tgid();
+    let recorded = recording.finish().lossless();
+    let wakings = recorded.all::<SchedWaking>();
+    let of_sleeper: Vec<_> = wakings.iter().filter(|waking| waking.wakee_tid.0 == tid).collect();
+    let is_interrupt =
+        |waking: &SchedWaking| matches!(waking.context, Some(WakeContext::Hardirq | WakeContext::Softirq));
+    let (by_interrupt, others): (Vec<&SchedWaking>, Vec<&SchedWaking>) =
+        of_sleeper.into_iter().partition(|waking| is_interrupt(waking));
+    let least = if in_vm() { naps } else { naps / 2 };
+    assert!(
+        by_interrupt.len() as u64 >= least,
+        "{} of {naps}, by {source}; others: {others:#?}",
+        by_interrupt.len()
+    );
+    // Whatever else woke it did so before its first sleep or after its last.
+    assert!(others.len() <= 5, "by {source}: {others:#?}");
+}
+
+fn moves() {
+    let count = times(500);
+    let builder =
+        Recorder::builder().probe(Sched::default().without_switch().without_waking()).filter(Filter::none());
+    let (recorded, lines, tgid) = Recording::of_workload(builder, &format!("moves {count}"));
+    let (first, second) = lines[0].split_once(' ').unwrap();
+    let cpus: [u16; 2] = [first.parse().unwrap(), second.parse().unwrap()];
+    let moves = recorded.lossless().all::<SchedMigrate>();
+    assert!(
+        moves.iter().all(|moved| (moved.moved_tgid.0, moved.moved_tid.0, moved.prio) == (tgid, tgid, 120))
+    );
+    let found: Vec<_> = moves.iter().map(|moved| (moved.from_cpu, moved.to_cpu)).collect();
+    // Before it was pinned it may have moved as the kernel liked.
+    let expected: Vec<_> = (0..count as usize).map(|at| (cpus[at % 2], cpus[(at + 1) % 2])).collect();
+    assert!(found.ends_with(&expected), "{found:?}");
+    assert!(found.len() < expected.len() + 20, "{found:?}");
+}

@@ -1,0 +1,62 @@
+//! What the children do. Each workload is a function that ends the process.
+//!
+//! A workload makes its system calls itself and keeps the standard library out of the way where a test counts them.
+#![expect(clippy::print_stdout, reason = "a workload reports on its standard output")]
+
+pub mod calls;
+pub mod life;
+mod sched;
+pub mod sys;
+
+use std::io::Read;
+
+/// Runs the workload `"name arg arg"`.
+pub fn run(text: &str) -> ! {
+    let mut words = text.split(' ');
+    let name = words.next().unwrap();
+    let args: Vec<u64> = words.map(|word| word.parse().unwrap()).collect();
+    let arg = |index: usize| args[index];
+    match name {
+        "exit" => sys::exit_group(arg(0)),
+        "getppid" => calls::getppid(arg(0), arg(1)),
+        "known-calls" => calls::known(),
+        "sleeps" => calls::sleeps(&args),
+        "killed-sleeper" => calls::killed_sleeper(),
+        "forks" => life::forks(),
+        "children" => life::children(arg(0)),
+        "exit-codes" => life::exit_codes(),
+        "signals" => life::signals(),
+        "threads-end" => life::threads_end(arg(0), arg(1)),
+        "thread-execs" => life::thread_execs(),
+        "renames" => life::renames(),
+        "two-threads" => life::two_threads(arg(0)),
+        "ping-pong" => sched::ping_pong(arg(0)),
+        "naps" => sched::naps(arg(0)),
+        "moves" => sched::moves(arg(0)),
+        "gate" => gate(arg(0), arg(1)),
+        _ => crate::workloads::run(name, &args),
+    }
+    sys::exit_group(0)
+}
+
+/// Waits until the test lets it go on; `false` when the test has closed its end.
+pub fn wait() -> bool {
+    std::io::stdin().read(&mut [0]).unwrap() == 1
+}
+
+/// Each time that the test lets it: makes `count` calls of getppid, and as many in each of `children` children.
+fn gate(count: u64, children: u64) {
+    println!("ready");
+    let calls = || {
+        for _ in 0..count {
+            sys::call(libc::SYS_getppid, [0; 6]);
+        }
+    };
+    while wait() {
+        calls();
+        for _ in 0..children {
+            sys::wait_for(sys::fork(calls));
+        }
+        println!("done");
+    }
+}

@@ -1,0 +1,25 @@
+//! Tests that record a whole machine, or end a recorder by force: they run in emulated machines (`KPROBE_VM=1`).
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the numbers of system calls, pids and descriptors are small"
+)]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "two test targets share the support")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod end;
+mod ladders;
+mod privacy;
+mod privilege;
+mod system;
+mod workloads;
+
+fn main() {
+    let trials = [system::trials(), ladders::trials(), privilege::trials(), end::trials(), privacy::trials()];
+    // Elsewhere there is nothing to run: recording a whole machine is for machines of our own.
+    let trials = trials.into_iter().flatten().map(|trial| trial.with_ignored_flag(!support::in_vm()));
+    support::main(trials.collect());
+}

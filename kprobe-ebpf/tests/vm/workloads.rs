@@ -1,0 +1,12 @@
+//! Workloads of this target alone.
+
+/// Runs one of them.
+pub fn run(name: &str, args: &[u64]) {
+    match name {
+        "record-with-two-capabilities" => super::privilege::record(),
+        "record-until-killed" => super::end::record(),
+        "secrets" => super::privacy::secrets(args[0]),
+        "secrets-of-exec" => {}
+        _ => panic!("no workload {name}"),
+    }
+}

@@ -1,0 +1,200 @@
+use kprobe_core::{
+    abi::Kind,
+    decode::DecodeError,
+    event::{
+        Arch, Comm, Entry, Event, Lost, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
+        Sampling, SchedMigrate, SchedSwitch, SchedWaking, Tgid, Tid, Value, WakeContext, signal_name,
+    },
+    pipeline::Enriched,
+};
+
+use super::{
+    line::{ALARM, FAILED, Line, Thread, WHO, WORD},
+    syscall,
+    text::{Span, Visible},
+};
+
+/// One record, and what is known around it: renders the part of the line that says what happened.
+pub(super) struct Scene<'a> {
+    pub(super) enriched: &'a Enriched<'a>,
+    pub(super) origin: &'a Origin,
+    pub(super) arch: Arch,
+}
+
+impl Scene<'_> {
+    /// In words of its own for each kind; `false`, and nothing is appended, for one that has none.
+    pub(super) fn put_event(&self, line: &mut Line<'_>, event: &Event) -> bool {
+        match event {
+            Event::Syscall(event) => syscall::put(line, event, self.arch),
+            Event::SchedSwitch(event) => self.put_switch(line, event),
+            Event::SchedWaking(event) => self.put_waking(line, event),
+            Event::SchedMigrate(event) => self.put_migrate(line, event),
+            Event::ProcessFork(event) => self.put_fork(line, event),
+            Event::ProcessExec(event) => self.put_exec(line, event),
+            Event::ProcessExit(event) => put_exit(line, event),
+            Event::ProcessRename(event) => self.put_rename(line, event),
+            Event::Lost(event) => put_lost(line, event),
+            Event::Sampling(event) => put_sampling(line, event),
+            Event::Marker(event) => line.styled(WORD, format_args!("--- marker {} ---", event.id)),
+            Event::ThreadSeed(event) => {
+                line.styled(WORD, format_args!("was there"));
+                line.put(format_args!(", child of {}", event.parent_tgid));
+            }
+            Event::CgroupNamed(event) => {
+                let what = if event.is_container { "container" } else { "cgroup" };
+                line.styled(WORD, format_args!("{what}"));
+                line.put(format_args!(" {} is {}", self.origin.cgroup_id, Visible(event.text().as_bytes())));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// By name and value, for kinds without words of their own.
+    pub(super) fn put_fields(&self, line: &mut Line<'_>, entry: &Entry) -> Result<(), DecodeError> {
+        line.styled(WORD, format_args!("{}", Visible(entry.name.as_bytes())));
+        entry.fields_of(self.enriched.record, self.arch, &mut |name, value| {
+            line.put(format_args!(" {}=", Visible(name.as_bytes())));
+            match value {
+                Value::U64(number) if name.ends_with("duration_ns") => {
+                    line.put(format_args!("{}", Span(number)));
+                }
+                Value::U64(number) => line.put(format_args!("{number}")),
+                Value::I64(number) => line.put(format_args!("{number}")),
+                Value::Bool(truth) => line.put(format_args!("{truth}")),
+                Value::Text(text) => line.put(format_args!("{}", Visible(text.as_bytes()))),
+                _ => line.put(format_args!("?")),
+            }
+        })
+    }
+
+    fn put_other(&self, line: &mut Line<'_>, tgid: Tgid, tid: Tid) {
+        self.put_named(line, self.enriched.context.other_comm, tgid, tid);
+    }
+
+    fn put_named(&self, line: &mut Line<'_>, comm: Comm, tgid: Tgid, tid: Tid) {
+        let thread = Thread { comm, tgid, tid, cpu: self.origin.cpu };
+        line.styled(WHO, format_args!("{thread}"));
+    }
+
+    fn put_switch(&self, line: &mut Line<'_>, event: &SchedSwitch) {
+        line.styled(WORD, format_args!("-> "));
+        self.put_other(line, event.next_tgid, event.next_tid);
+        let letter = event.prev_state.letter();
+        let how = match letter {
+            _ if event.preempt => "preempted",
+            _ if self.origin.tid.0 == 0 => "idle",
+            "R" => "yielded",
+            "S" => "blocked",
+            "D" => "blocked, uninterruptible",
+            "I" => "idle",
+            "T" => "stopped",
+            "t" => "traced",
+            "X" | "Z" => "dead",
+            "P" => "parked",
+            _ => "unknown state",
+        };
+        line.put(format_args!(" ({letter}, {how})"));
+        if let Some(cpu) = self.origin.cpu {
+            line.put(format_args!(" on cpu {cpu}"));
+        }
+    }
+
+    fn put_waking(&self, line: &mut Line<'_>, event: &SchedWaking) {
+        // Outside of a task's own context the thread in front is only the one that was interrupted.
+        match event.context {
+            Some(WakeContext::Task) => {}
+            Some(context) => line.put(format_args!("[{}] ", context.name())),
+            None => line.put(format_args!("[?] ")),
+        }
+        line.styled(WORD, format_args!("wakes "));
+        self.put_other(line, event.wakee_tgid, event.wakee_tid);
+        line.put(format_args!(" (last on cpu {})", event.target_cpu));
+    }
+
+    fn put_migrate(&self, line: &mut Line<'_>, event: &SchedMigrate) {
+        line.styled(WORD, format_args!("moves "));
+        self.put_other(line, event.moved_tgid, event.moved_tid);
+        line.put(format_args!(" from cpu {} to cpu {}", event.from_cpu, event.to_cpu));
+    }
+
+    fn put_fork(&self, line: &mut Line<'_>, event: &ProcessFork) {
+        let what = if event.is_thread() { "new thread" } else { "fork ->" };
+        line.styled(WORD, format_args!("{what} "));
+        self.put_other(line, event.child_tgid, event.child_tid);
+        if !event.is_thread() && event.parent_tgid != self.origin.tgid {
+            line.put(format_args!(", child of {}", event.parent_tgid));
+        }
+    }
+
+    fn put_exec(&self, line: &mut Line<'_>, event: &ProcessExec) {
+        line.styled(WORD, format_args!("exec "));
+        line.put(format_args!("{}, child of {}", Visible(event.comm.as_bytes()), event.parent_tgid));
+        if let Some((inode, device)) = event.exe {
+            line.put(format_args!(", inode {inode} on {device}"));
+        }
+        if event.old_tid != self.origin.tid {
+            line.put(format_args!(", called by thread {}", event.old_tid));
+        }
+    }
+
+    fn put_rename(&self, line: &mut Line<'_>, event: &ProcessRename) {
+        line.styled(WORD, format_args!("renamed "));
+        if event.renamed_tid != self.origin.tid {
+            self.put_other(line, event.renamed_tgid, event.renamed_tid);
+            line.put(format_args!(" "));
+        }
+        line.put(format_args!("to {}", Visible(event.comm.as_bytes())));
+    }
+}
+
+fn put_exit(line: &mut Line<'_>, event: &ProcessExit) {
+    let what = if event.process_ended { "exit" } else { "thread exit" };
+    line.styled(WORD, format_args!("{what} "));
+    match (event.code(), event.signal()) {
+        (Some(0), _) => line.put(format_args!("0")),
+        (Some(code), _) => line.styled(FAILED, format_args!("{code}")),
+        (None, Some(signal)) => {
+            match signal_name(signal) {
+                Some(name) => line.styled(FAILED, format_args!("killed by {name}")),
+                None => line.styled(FAILED, format_args!("killed by signal {signal}")),
+            }
+            if event.dumped_core() {
+                line.put(format_args!(" (core dumped)"));
+            }
+        }
+        (None, None) => line.put(format_args!("?")),
+    }
+}
+
+fn put_lost(line: &mut Line<'_>, event: &Lost) {
+    let span = Span(event.last_ns.saturating_sub(event.first_ns));
+    let Kind(number) = event.kind;
+    let (count, cpu) = (event.count, event.cpu);
+    match event.kind.name() {
+        Some(name) => {
+            line.styled(
+                ALARM,
+                format_args!("*** LOST {count} records of {name} on cpu {cpu} within {span} ***"),
+            );
+        }
+        None => {
+            line.styled(
+                ALARM,
+                format_args!("*** LOST {count} records of kind {number:#06x} on cpu {cpu} within {span} ***"),
+            );
+        }
+    }
+}
+
+fn put_sampling(line: &mut Line<'_>, event: &Sampling) {
+    line.styled(WORD, format_args!("from here on "));
+    let family = event.family.name();
+    match event.one_in {
+        0 | 1 => line.put(format_args!("every {family} event")),
+        one_in => line.put(format_args!("1 in {one_in} {family} events")),
+    }
+    if event.min_duration_ns > 0 {
+        line.put(format_args!(" of at least {}", Span(event.min_duration_ns)));
+    }
+}

@@ -1,0 +1,83 @@
+mod encode;
+mod ends;
+mod text;
+
+use std::io::Write;
+
+use kprobe_core::{
+    event::Registry,
+    pipeline::{Batch, Ledger, Sink, SinkError, SinkRow, StreamInfo},
+};
+
+use self::encode::Encoder;
+use super::outlet::Outlet;
+
+pub use encode::COMMON_FIELDS;
+pub use ends::{END_FIELDS, SCHEMA_VERSION, START_FIELDS};
+
+/// JSON lines: one flat object per record, in the format of `docs/src/json.md`.
+///
+/// The first line is `meta.start`, the last, given by [`finish`](Self::finish), `meta.end`. Neither is about a record, so
+/// neither counts in the books. Lines are written in chunks of 64 KiB, on [`flush`](Sink::flush), and after each batch
+/// if asked for. See the [module](super) for what counts as delivered.
+///
+/// The bytes are those `serde_json` gives for the same object. The sink allocates nothing per event.
+#[derive(Debug)]
+pub struct JsonSink<W: Write> {
+    outlet: Outlet<W>,
+    encoder: Encoder,
+    each_batch: bool,
+}
+
+impl<W: Write> JsonSink<W> {
+    /// Writes to `out` the events that `registry` knows. Nothing is written before the first flush.
+    ///
+    /// A kind's own field takes the place of the common fields `container` and `parent_tgid` if it has that name; if it
+    /// has the name of another common field, it is written as `own_` and its name.
+    pub fn new(out: W, info: &StreamInfo, registry: &Registry) -> Self {
+        let mut outlet = Outlet::new("json", out);
+        outlet.own_line(|buf| ends::put_start(buf, info));
+        Self { outlet, encoder: Encoder::new(info, registry), each_batch: false }
+    }
+
+    /// Shows the seeds of the process table, `meta.thread` and `meta.cgroup`, as well.
+    #[must_use]
+    pub fn with_seeds(mut self, shown: bool) -> Self {
+        self.encoder.seeds = shown;
+        self
+    }
+
+    /// Hands the lines of each batch on at its end: for a terminal, or whoever else reads along.
+    #[must_use]
+    pub fn flush_each_batch(mut self, each: bool) -> Self {
+        self.each_batch = each;
+        self
+    }
+}
+
+impl<W: Write> Sink for JsonSink<W> {
+    fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        let encoder = &mut self.encoder;
+        let result = self.outlet.write_batch(batch, |record, buf| encoder.put_line(record, buf));
+        if self.each_batch { result.and(self.outlet.flush()) } else { result }
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.outlet.flush()
+    }
+
+    fn row(&self) -> SinkRow {
+        self.outlet.row()
+    }
+
+    /// Writes everything that is buffered and, if that was possible, the last line.
+    ///
+    /// Draw up `ledger` after a [`flush`](Sink::flush), with this sink's [`row`](Sink::row) in it. `incomplete` says why
+    /// the stream is not whole, for example because a capture was torn.
+    fn finish(&mut self, ledger: &Ledger, incomplete: Option<&str>) -> Result<(), SinkError> {
+        self.outlet.drain()?;
+        let row = self.outlet.row();
+        self.outlet.own_line(|buf| ends::put_end(buf, ledger, &row, incomplete));
+        self.outlet.flush()
+    }
+}

@@ -1,0 +1,228 @@
+//! The lines for people, as they look.
+
+use kprobe_core::{
+    abi::{self, Header, Kind},
+    pipeline::{Ledger, ProbeRow, Sink},
+};
+use kprobe_sinks::stdout::{HumanSink, Times};
+
+use crate::support::{Sample, at, batch, everything, idle, info, registry, syscall, user_space};
+
+fn show(samples: &[Sample], set: impl Fn(HumanSink<&mut Vec<u8>>) -> HumanSink<&mut Vec<u8>>) -> String {
+    let mut bytes = Vec::new();
+    let mut sink = set(HumanSink::new(&mut bytes, &info(), &registry()).with_seeds(true));
+    sink.write(&batch(samples)).expect("a Vec takes everything");
+    sink.flush().expect("a Vec takes everything");
+    assert_eq!(sink.row().delivered, samples.len() as u64);
+    drop(sink);
+    String::from_utf8(bytes).expect("lines are UTF-8")
+}
+
+#[track_caller]
+fn check(actual: &str, expected: &str) {
+    assert!(actual == expected.trim_start_matches('\n'), "expected:\n{expected}\nactual:\n{actual}");
+}
+
+#[test]
+fn every_kind() {
+    check(
+        &show(&everything(), |sink| sink),
+        r#"
+    0.000000 ls:1234        -> make:70/77 (R, yielded) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (S, blocked) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (D, blocked, uninterruptible) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (T, stopped) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (t, traced) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (X, dead) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (Z, dead) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (P, parked) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (I, idle) on cpu 1
+    0.000000 ls:1234        -> make:70/77 (?, unknown state) on cpu 1
+    0.000000 1234           -> 70/77 (R, preempted) on cpu 1
+    0.000000 swapper/1      -> 70/77 (R, idle) on cpu 1
+    0.000001 ls:1234        [?] wakes 77 (last on cpu 3)
+    0.000001 ls:1234        wakes 77 (last on cpu 3)
+    0.000001 ls:1234        [softirq] wakes 77 (last on cpu 3)
+    0.000001 ls:1234        [hardirq] wakes 77 (last on cpu 3)
+    0.000001 ls:1234        [nmi] wakes 77 (last on cpu 3)
+    0.000002 ls:1234        moves 77 from cpu 0 to cpu 3
+    0.000009 sh:1234        fork -> sh:1300
+    0.000009 sh:1234        new thread 1234/1301
+    0.000010 ls:1234        exec ls, child of 1200, inode 131090 on 8:1
+    0.000010 ls:1234        exec ls, child of 1200, called by thread 1240
+    0.000011 ls:1234        exit 0
+    0.000011 ls:1234        thread exit 2
+    0.000011 ls:1234        exit killed by SIGKILL
+    0.000011 ls:1234        exit killed by SIGSEGV (core dumped)
+    0.000011 ls:1234        exit killed by signal 34
+    0.000012 old:1234       renamed to worker \x1b
+    0.000012 old:1234       renamed 1234/1250 to worker \x1b
+    0.000019 ls:1234        getpid()                = 1234               250ns
+    0.000019 ls:1234        read(3, 4096)           = 512               12.3us
+    0.000019 ls:1234        openat(AT_FDCWD)        = 3                 12.3us
+    0.000019 ls:1234        openat(AT_FDCWD)        = -1 ENOENT         12.3us
+    0.000019 ls:1234        mmap(len 8192)          = 0x7f1234567000    12.3us
+    0.000019 ls:1234        read(3, 1)              = ? ERESTARTSYS     12.3us
+    0.000019 ls:1234        read(3, 1)              = -4000             12.3us
+    0.000019 ls:1234        exit_group()            = ?
+    0.000019 ls:1234        read[compat](5)         = 0                 12.3us
+    0.000019 ls:1234        read[x32](5, 9)         = 9                 12.3us
+    0.000019 ls:1234        syscall_9999()          = 0                 12.3us
+    0.000019 ls:1234        syscall_?()             = 0x8000000000000000 12.3us
+    0.000019 ls:1234        write(1, 18446744073709551615) = 0x7fffffffffffffff 12.3us
+    0.000029                *** LOST 123 records of syscall on cpu 2 within 1.20ms ***
+    0.000029                *** LOST 123 records of kind 0x0f09 on cpu 2 within 1.20ms ***
+    0.000030                --- marker 42 ---
+    0.000031                from here on 1 in 100 syscall events of at least 50.0us
+    0.000031                from here on every syscall event
+    0.000032 init:5/6       was there, child of 1
+    0.000033                container 4242 is c0ffee
+    0.000033                cgroup 4242 is c0ffee
+    0.000089 app:1234       app.cache_miss line=4096 wait_duration_ns=4.10us comm=own container=true delta=-5 text=\x1b[31m"red"\x0a
+"#,
+    );
+}
+
+#[test]
+fn in_colour() {
+    let samples = [
+        Sample::new(
+            at(0, Kind::SYSCALL),
+            &abi::Syscall { fd: 3, flags: 5, ..syscall(at(0, Kind::SYSCALL), 0, 1, -9) },
+        )
+        .comm(b"ls"),
+        Sample::new(
+            user_space(1, Kind::META_LOST),
+            &abi::Lost { count: 9, kind: 0x301, ..abi::Lost::default() },
+        ),
+    ];
+    check(
+        &show(&samples, |sink| sink.with_colour(true)).replace('\u{1b}', "^"),
+        r#"
+^[2m    0.000000^[0m ^[36mls:1234^[0m        ^[1mread^[0m(3)                 ^[31m= -1 EBADF^[0m          ^[32m   1ns^[0m
+^[2m    0.000001^[0m                ^[1m^[7m^[31m*** LOST 9 records of syscall on cpu 0 within 0ns ***^[0m
+"#,
+    );
+}
+
+/// Without its styles, a line in colour is the line without colour: also where columns are aligned.
+#[test]
+fn colour_takes_no_place() {
+    let coloured = show(&everything(), |sink| sink.with_colour(true));
+    let mut plain = String::new();
+    let mut chars = coloured.chars();
+    while let Some(char) = chars.next() {
+        if char == '\u{1b}' {
+            let _ = chars.by_ref().find(|&char| char == 'm');
+        } else {
+            plain.push(char);
+        }
+    }
+    assert_eq!(plain, show(&everything(), |sink| sink));
+}
+
+#[test]
+fn times() {
+    let sample = |us| Sample::new(at(us, Kind::META_MARKER), &abi::Marker { id: 1 }).comm(b"ls");
+    let before = Sample::new(user_space(0, Kind::META_MARKER), &abi::Marker { id: 1 });
+    let samples = [before, sample(5), sample(2), sample(1_234_572), sample(86_400_000_005)];
+    check(
+        &show(&samples, |sink| sink),
+        r#"
+                            --- marker 1 ---
+    0.000000 ls:1234        --- marker 1 ---
+   -0.000003 ls:1234        --- marker 1 ---
+    1.234567 ls:1234        --- marker 1 ---
+86400.000000 ls:1234        --- marker 1 ---
+"#,
+    );
+    check(
+        &show(&samples, |sink| sink.with_times(Times::Wall)),
+        r#"
+12:34:56.789012                --- marker 1 ---
+12:34:56.789017 ls:1234        --- marker 1 ---
+12:34:56.789014 ls:1234        --- marker 1 ---
+12:34:58.023584 ls:1234        --- marker 1 ---
+12:34:56.789017 ls:1234        --- marker 1 ---
+"#,
+    );
+}
+
+#[test]
+fn names_of_threads() {
+    let marker = abi::Marker { id: 1 };
+    let thread = |tgid, tid, comm: &[u8]| {
+        Sample::new(Header { tgid, tid, ..at(0, Kind::META_MARKER) }, &marker).comm(comm)
+    };
+    let samples = [
+        thread(1234, 1234, b"ls"),
+        thread(1234, 1240, b"Web Content"),
+        thread(1234, 1234, b""),
+        thread(4_194_303, 4_194_302, b"fifteen-letters"),
+        thread(1234, 1234, b"ls"),
+        Sample::new(idle(0, Kind::META_MARKER), &marker),
+        thread(1, 1, b"\x1b]0;title\x07"),
+        thread(2, 2, b"\x9b31m\xff"),
+        thread(3, 3, "ü\u{202e}\u{9b}\\".as_bytes()),
+    ];
+    check(
+        &show(&samples, |sink| sink),
+        r#"
+    0.000000 ls:1234        --- marker 1 ---
+    0.000000 Web Content:1234/1240 --- marker 1 ---
+    0.000000 1234                  --- marker 1 ---
+    0.000000 fifteen-letters:4194303/4194302 --- marker 1 ---
+    0.000000 ls:1234                  --- marker 1 ---
+    0.000000 swapper/1                --- marker 1 ---
+    0.000000 \x1b]0;title\x07:1       --- marker 1 ---
+    0.000000 \x9b31m\xff:2            --- marker 1 ---
+    0.000000 ü\u{202e}\u{9b}\\:3      --- marker 1 ---
+"#,
+    );
+}
+
+/// Whatever is in a record, no byte that steers a terminal comes out.
+#[test]
+fn a_terminal_is_safe() {
+    let mut samples = everything();
+    for sample in &mut samples {
+        let hostile = Sample::new(at(0, Kind::META_MARKER), &0_u64)
+            .comm(b"\x1b[2J\x07\r\n\x9b\x00")
+            .other(b"\x1bc\x08");
+        sample.context = hostile.context;
+        sample.context.container = Some("\u{1b}[0m\u{9b}".into());
+        // The text inside of a body, where there is one.
+        if let Some(at) =
+            sample.bytes.windows(2).position(|bytes| bytes == b"ls" || bytes == b"c0" || bytes == b"in")
+        {
+            sample.bytes[at..at + 2].copy_from_slice(b"\x1b\n");
+        }
+    }
+    let text = show(&samples, |sink| sink);
+    assert_eq!(text.lines().count(), samples.len());
+    assert!(text.chars().all(|char| char == '\n' || !char.is_control()), "{text:?}");
+}
+
+#[test]
+fn the_end_says_what_is_missing() {
+    let end = |ledger: &Ledger, incomplete| {
+        let mut bytes = Vec::new();
+        HumanSink::new(&mut bytes, &info(), &registry())
+            .finish(ledger, incomplete)
+            .expect("a Vec takes everything");
+        String::from_utf8(bytes).expect("lines are UTF-8")
+    };
+    assert_eq!(end(&Ledger::default(), None), "");
+    let probe =
+        ProbeRow { probe: "syscall".to_owned(), cpu: Some(0), submitted: 100, lost: 7, sampled_out: 0 };
+    let mut ledger = Ledger::new(vec![probe], Vec::new(), Vec::new());
+    ledger.balance = 3;
+    check(
+        &end(&ledger, Some("torn\u{1b} at byte 17")),
+        "
+*** LOST 7 of 100 records ***
+*** INCOMPLETE: torn\\x1b at byte 17 ***
+*** 3 records are unaccounted for: this is a bug in kprobe ***
+",
+    );
+}

@@ -1,0 +1,7 @@
+//! The sinks that write lines, from outside.
+
+mod delivery;
+mod human;
+mod json;
+mod schema;
+mod support;

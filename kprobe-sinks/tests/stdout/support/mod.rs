@@ -1,0 +1,290 @@
+//! Records of every kind, as bytes, and batches of them.
+
+use std::sync::Arc;
+
+use kprobe_core::{
+    abi::{self, CPU_NONE, Header, Kind},
+    decode::{DecodeError, Record},
+    event::{Arch, BootId, Comm, Field, Origin, ProcessKey, Registry, Tgid, Type, TypedEvent, Value},
+    pipeline::{Batch, BatchBuf, Clocks, Context, StreamInfo},
+};
+use zerocopy::{Immutable, IntoBytes};
+
+pub(crate) mod schema;
+pub(crate) mod writer;
+
+/// 2026-09-30T12:34:56.789012345Z when the monotonic clock was at 1000 s.
+pub(crate) const CLOCKS: Clocks = Clocks {
+    monotonic_ns: 1_000_000_000_000,
+    boottime_ns: 1_500_000_000_000,
+    realtime_ns: 1_790_771_696_789_012_345,
+    uncertainty_ns: 180,
+};
+
+pub(crate) fn info() -> StreamInfo {
+    StreamInfo {
+        host: "web-1".to_owned(),
+        boot: BootId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+        kernel: "6.12.48+deb13-amd64".to_owned(),
+        arch: Arch::X86_64,
+        clocks: CLOCKS,
+        cpus: 4,
+        report: serde_json::Value::Null,
+    }
+}
+
+/// The kind of [`CacheMiss`].
+pub(crate) const CACHE_MISS: Kind = Kind(Kind::USER.0 + 1);
+
+/// A user's own event, with field names that other parts of a line have as well.
+pub(crate) struct CacheMiss {
+    origin: Origin,
+    line: u64,
+}
+
+impl TypedEvent for CacheMiss {
+    const KIND: Kind = CACHE_MISS;
+    const NAME: &'static str = "app.cache_miss";
+    const FIELDS: &'static [Field] = &[
+        Field::new("line", Type::U64, "cache line"),
+        Field::new("wait_duration_ns", Type::U64, "a duration"),
+        Field::new("comm", Type::Text, "has the name of a common field"),
+        Field::new("container", Type::Bool, "has the name of a common field that gives way"),
+        Field::new("delta", Type::I64, "signed"),
+        Field::new("text", Type::Text, "anything"),
+    ];
+
+    fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { origin: Origin::of(&record), line: record.body_of::<u64>(Self::KIND)? })
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn fields(&self, _: Arch, put: &mut dyn FnMut(&'static str, Value<'_>)) {
+        put("line", Value::U64(self.line));
+        put("wait_duration_ns", Value::U64(self.line));
+        put("comm", Value::Text("own"));
+        put("container", Value::Bool(true));
+        put("delta", Value::I64(-5));
+        put("text", Value::Text("\u{1b}[31m\"red\"\n"));
+    }
+}
+
+pub(crate) fn registry() -> Registry {
+    let mut registry = Registry::builtin();
+    registry.register::<CacheMiss>();
+    registry
+}
+
+/// A record and what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) context: Context,
+}
+
+impl Sample {
+    pub(crate) fn new<B: IntoBytes + Immutable>(header: Header, body: &B) -> Self {
+        Self { bytes: [header.as_bytes(), body.as_bytes()].concat(), context: Context::default() }
+    }
+
+    pub(crate) fn comm(mut self, comm: &[u8]) -> Self {
+        self.context.comm = Comm::from_text(comm);
+        self
+    }
+
+    pub(crate) fn other(mut self, comm: &[u8]) -> Self {
+        self.context.other_comm = Comm::from_text(comm);
+        self
+    }
+
+    pub(crate) fn context(mut self, container: &str, parent: u32) -> Self {
+        self.context.container = Some(Arc::from(container));
+        self.context.parent = Some(Tgid(parent));
+        self.context.process = Some(ProcessKey::new(BootId(1), Tgid(1234), 5));
+        self
+    }
+
+    pub(crate) fn record(&self) -> Record<'_> {
+        Record::new(&self.bytes).expect("a record has a header")
+    }
+}
+
+pub(crate) fn batch(samples: &[Sample]) -> Batch {
+    let mut buf = BatchBuf::default();
+    for sample in samples {
+        buf.push_enriched(sample.record(), sample.context.clone());
+    }
+    buf.take()
+}
+
+/// By thread 1234 on CPU 1, `us` microseconds after the clocks were read.
+pub(crate) fn at(us: u64, kind: Kind) -> Header {
+    Header {
+        ktime_ns: CLOCKS.monotonic_ns + us * 1_000,
+        cgroup_id: 4242,
+        tgid: 1234,
+        tid: 1234,
+        kind: kind.0,
+        cpu: 1,
+        seq: 7,
+    }
+}
+
+pub(crate) fn idle(us: u64, kind: Kind) -> Header {
+    Header { tgid: 0, tid: 0, cgroup_id: 1, ..at(us, kind) }
+}
+
+pub(crate) fn user_space(us: u64, kind: Kind) -> Header {
+    Header { cgroup_id: 0, tgid: 0, tid: 0, cpu: CPU_NONE, seq: 0, ..at(us, kind) }
+}
+
+pub(crate) fn comm_field(text: &[u8]) -> [u8; 16] {
+    Comm::from_text(text).to_field()
+}
+
+pub(crate) fn syscall(header: Header, nr: u16, duration: u64, ret: i64) -> abi::Syscall {
+    abi::Syscall {
+        enter_ns: header.ktime_ns - duration,
+        ret,
+        requested: 0,
+        fd: 0,
+        nr,
+        flags: abi::SYSCALL_HAS_RET,
+    }
+}
+
+/// One of each kind, and the turns that each can take.
+pub(crate) fn everything() -> Vec<Sample> {
+    let mut samples = scheduler();
+    samples.extend(processes());
+    samples.extend(syscalls());
+    samples.extend(metas());
+    samples.push(Sample::new(at(90, CACHE_MISS), &4096_u64).comm(b"app").context("c0ffee", 9));
+    samples
+}
+
+fn scheduler() -> Vec<Sample> {
+    let switch = |prev_state, flags| abi::SchedSwitch {
+        next_tid: 77,
+        next_tgid: 70,
+        prev_state,
+        prev_prio: 120,
+        next_prio: 98,
+        flags,
+    };
+    let waking =
+        |context| abi::SchedWaking { wakee_tid: 77, wakee_tgid: 77, prio: 120, target_cpu: 3, context };
+    let mut samples: Vec<_> = [0, 1, 2, 4, 8, 0x10, 0x20, 0x40, 0x402, 0x1000]
+        .into_iter()
+        .map(|state| Sample::new(at(1, Kind::SCHED_SWITCH), &switch(state, 0)).comm(b"ls").other(b"make"))
+        .collect();
+    samples.push(Sample::new(at(1, Kind::SCHED_SWITCH), &switch(0, abi::SWITCH_PREEMPT)));
+    samples.push(Sample::new(idle(1, Kind::SCHED_SWITCH), &switch(0, 0)));
+    samples
+        .extend((0..=4).map(|context| Sample::new(at(2, Kind::SCHED_WAKING), &waking(context)).comm(b"ls")));
+    let migrate = abi::SchedMigrate { moved_tid: 77, moved_tgid: 77, from_cpu: 0, to_cpu: 3, prio: 120 };
+    samples.push(Sample::new(at(3, Kind::SCHED_MIGRATE), &migrate).comm(b"ls").context("c0ffee", 12));
+    samples
+}
+
+fn processes() -> Vec<Sample> {
+    let fork = |tid, tgid, parent| abi::ProcessFork {
+        child_tgid: tgid,
+        child_tid: tid,
+        child_start_ns: 77,
+        parent_tgid: parent,
+        flags: 0,
+    };
+    let exec = |old_tid, flags| abi::ProcessExec {
+        start_ns: 70,
+        exe_inode: 131_090,
+        exe_dev: 8 << 20 | 1,
+        parent_tgid: 1200,
+        old_tid,
+        flags,
+        comm: comm_field(b"ls"),
+    };
+    let exit = |status, flags| abi::ProcessExit { start_ns: 70, parent_tgid: 1200, status, flags };
+    let rename =
+        |tid| abi::ProcessRename { renamed_tid: tid, renamed_tgid: 1234, comm: comm_field(b"worker \x1b") };
+    vec![
+        Sample::new(at(10, Kind::PROCESS_FORK), &fork(1300, 1300, 1234))
+            .comm(b"sh")
+            .other(b"sh")
+            .context("c0ffee", 1),
+        Sample::new(at(10, Kind::PROCESS_FORK), &fork(1301, 1234, 1)).comm(b"sh"),
+        Sample::new(at(11, Kind::PROCESS_EXEC), &exec(1234, abi::EXEC_HAS_EXE)),
+        Sample::new(at(11, Kind::PROCESS_EXEC), &exec(1240, 0)).comm(b"ls").context("c0ffee", 1200),
+        Sample::new(at(12, Kind::PROCESS_EXIT), &exit(0, abi::EXIT_PROCESS)).comm(b"ls"),
+        Sample::new(at(12, Kind::PROCESS_EXIT), &exit(2 << 8, 0)).comm(b"ls"),
+        Sample::new(at(12, Kind::PROCESS_EXIT), &exit(9, abi::EXIT_PROCESS)).comm(b"ls"),
+        Sample::new(at(12, Kind::PROCESS_EXIT), &exit(11 | 0x80, abi::EXIT_PROCESS)).comm(b"ls"),
+        Sample::new(at(12, Kind::PROCESS_EXIT), &exit(34, abi::EXIT_PROCESS)).comm(b"ls"),
+        Sample::new(at(13, Kind::PROCESS_RENAME), &rename(1234)).comm(b"old"),
+        Sample::new(at(13, Kind::PROCESS_RENAME), &rename(1250)).comm(b"old"),
+    ]
+}
+
+fn syscalls() -> Vec<Sample> {
+    let header = at(20, Kind::SYSCALL);
+    let plain = syscall(header, 39, 250, 1234);
+    let with = |nr, fd, requested, ret, flags| abi::Syscall {
+        fd,
+        requested,
+        flags,
+        ..syscall(header, nr, 12_345, ret)
+    };
+    let (fd, requested, ret) = (abi::SYSCALL_HAS_FD, abi::SYSCALL_HAS_REQUESTED, abi::SYSCALL_HAS_RET);
+    [
+        plain,
+        with(0, 3, 4096, 512, fd | requested | ret),
+        with(257, -100, 0, 3, fd | ret),
+        with(257, -100, 0, -2, fd | ret),
+        with(9, 0, 8192, 0x7f12_3456_7000, requested | ret),
+        with(0, 3, 1, -512, fd | requested | ret),
+        with(0, 3, 1, -4000, fd | requested | ret),
+        with(231, 0, 0, 0, 0),
+        with(3, 5, 0, 0, fd | ret | abi::SYSCALL_COMPAT),
+        with(0, 5, 9, 9, fd | requested | ret | abi::SYSCALL_X32),
+        with(9_999, 0, 0, 0, ret),
+        with(abi::SYSCALL_NR_INVALID, 0, 0, i64::MIN, ret),
+        with(1, 1, u64::MAX, i64::MAX, fd | requested | ret),
+    ]
+    .iter()
+    .map(|body| Sample::new(header, body).comm(b"ls"))
+    .collect()
+}
+
+fn metas() -> Vec<Sample> {
+    let lost = |kind| abi::Lost {
+        count: 123,
+        first_ns: CLOCKS.monotonic_ns,
+        last_ns: CLOCKS.monotonic_ns + 1_200_000,
+        kind,
+        cpu: 2,
+        flags: 0,
+    };
+    let sampling = |one_in, min_duration_ns| abi::Sampling { family: 3, one_in, min_duration_ns };
+    let seed = abi::ThreadSeed { start_ns: 70, parent_tgid: 1, flags: 0, comm: comm_field(b"init") };
+    let cgroup = |flags| {
+        let mut text = [0; 64];
+        text[..6].copy_from_slice(b"c0ffee");
+        abi::CgroupName { len: 6, flags, reserved: 0, text }
+    };
+    vec![
+        Sample::new(user_space(30, Kind::META_LOST), &lost(Kind::SYSCALL.0)),
+        Sample::new(user_space(30, Kind::META_LOST), &lost(0x0f09)),
+        Sample::new(user_space(31, Kind::META_MARKER), &abi::Marker { id: 42 }),
+        Sample::new(user_space(32, Kind::META_SAMPLING), &sampling(100, 50_000)),
+        Sample::new(user_space(32, Kind::META_SAMPLING), &sampling(1, 0)),
+        Sample::new(Header { tgid: 5, tid: 6, ..user_space(33, Kind::META_THREAD) }, &seed),
+        Sample::new(
+            Header { cgroup_id: 4242, ..user_space(34, Kind::META_CGROUP) },
+            &cgroup(abi::CGROUP_IS_CONTAINER),
+        ),
+        Sample::new(Header { cgroup_id: 4242, ..user_space(34, Kind::META_CGROUP) }, &cgroup(0)),
+    ]
+}

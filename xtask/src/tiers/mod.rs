@@ -1,0 +1,137 @@
+//! `cargo xtask test`: every test of the project behind one command, in tiers by what they need.
+
+mod everywhere;
+mod fuzz;
+mod invariants;
+mod live;
+mod package;
+mod session;
+mod targets;
+mod vm;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::{
+    sh,
+    table::{self, Row},
+};
+
+/// What a group of tests needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// Nothing but a Rust toolchain: formatting, lints, unit and doc tests, invariants, the object's bytes, packages
+    Everywhere,
+    /// Root on this kernel: attaches only to processes that the tests start themselves
+    Live,
+    /// An emulated machine: everything, system-wide, on each of Debian's kernels
+    Vm,
+    /// A nightly toolchain and cargo-fuzz
+    Fuzz,
+}
+
+impl Tier {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Everywhere => "everywhere",
+            Self::Live => "live",
+            Self::Vm => "vm",
+            Self::Fuzz => "fuzz",
+        }
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Self::Everywhere => {
+                "fmt, clippy, unit and doc tests, invariants I1 I3 I5 I10, docs, packages; needs: apt or a nightly with rust-src"
+            }
+            Self::Live => {
+                "test targets named `live` on this kernel, on the tests' own children; needs: root or sudo without password, strace git python3 curl"
+            }
+            Self::Vm => {
+                "test targets named `live` and `vm` in Debian's 6.1, 6.12 and 7.2; needs: qemu-system-x86 busybox-static, kernels from Debian"
+            }
+            Self::Fuzz => "every target of fuzz/; needs: a nightly toolchain, cargo-fuzz, a C++ compiler",
+        }
+    }
+
+    fn run(self, args: &Args) -> Result<Vec<Row>> {
+        match self {
+            Self::Everywhere => everywhere::run(args),
+            Self::Live => live::run(args),
+            Self::Vm => vm::run(args),
+            Self::Fuzz => fuzz::run(args),
+        }
+    }
+}
+
+/// The command line of `test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run only these tiers; repeat for several
+    #[arg(long = "tier", value_enum)]
+    tiers: Vec<Tier>,
+    /// Install and download nothing but crates: a tier that lacks something else is skipped
+    #[arg(long)]
+    offline: bool,
+    /// Fail when a tier was skipped
+    #[arg(long)]
+    no_skips: bool,
+    /// Say what there is, and run nothing
+    #[arg(long)]
+    list: bool,
+    /// How long each fuzz target runs
+    #[arg(long, default_value_t = 60)]
+    fuzz_seconds: u64,
+    /// How long the tests on one kernel may take, in seconds
+    #[arg(long, default_value_t = 1200)]
+    vm_timeout: u64,
+}
+
+/// Runs the tiers and prints the table; whether all is well. The sums are the last line of all output, whatever the result.
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    let tiers = if args.tiers.is_empty() { Tier::value_variants() } else { &args.tiers[..] };
+    if args.list {
+        for tier in tiers {
+            println!("{:<10}  {}", tier.name(), tier.about());
+        }
+        return Ok(true);
+    }
+    let started = Instant::now();
+    let mut rows = Vec::new();
+    for tier in tiers {
+        match tier.run(args) {
+            Ok(more) => rows.extend(more),
+            // A tier's own way of saying that something is missing here is a row; this is a fault of the run itself.
+            Err(error) => {
+                eprintln!("   {}: FAILED: {error:#}", tier.name());
+                let counts = crate::libtest::Counts { failed: 1, ..Default::default() };
+                rows.push(Row { name: tier.name().to_owned(), counts, time: Duration::ZERO, skipped: None });
+            }
+        }
+    }
+    println!("\n{}in all {:.0} s\n", table::render(&rows), started.elapsed().as_secs_f64());
+    for row in &rows {
+        if let Some(why) = &row.skipped {
+            println!("SKIPPED {}: {why}", row.name);
+        }
+    }
+    let failed = rows.iter().any(|row| row.counts.failed > 0);
+    let forbidden = args.no_skips && rows.iter().any(|row| row.skipped.is_some());
+    if forbidden {
+        println!("FAILED: something was skipped, and --no-skips forbids it");
+    }
+    println!("{}", table::last_line(&rows));
+    Ok(!failed && !forbidden)
+}
+
+/// The quick look before a commit: formatting, lints, unit tests.
+pub(crate) fn check() -> Result<bool> {
+    for mut cmd in [everywhere::fmt(None), everywhere::clippy(), everywhere::unit_tests()] {
+        eprintln!("xtask: {}", sh::line(&cmd));
+        sh::run(&mut cmd)?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,72 @@
+//! `cargo add kprobe-core` from the user's side: the packages as they would be published, and a crate that has nothing else.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::everywhere::cargo;
+use crate::{repo, sh};
+
+const LIBRARIES: [&str; 3] = ["kprobe-core", "kprobe-ebpf", "kprobe-sinks"];
+
+/// Packs the three libraries, unpacks them elsewhere, and builds and runs `templates/outside` against them.
+pub(super) fn outside() -> Result<String> {
+    let target = repo::target();
+    let mut pack = cargo();
+    // The crate outside compiles the unpacked files: cargo's own trial build would be the same work once more.
+    pack.args(["package", "--quiet", "--no-verify", "--allow-dirty"]);
+    for library in LIBRARIES {
+        pack.args(["--package", library]);
+    }
+    sh::output(pack.arg("--target-dir").arg(&target))?;
+
+    let dir = tempfile::tempdir()?;
+    let template = repo::root().join("xtask/templates/outside");
+    copy(&template, dir.path())?;
+    fs::copy(repo::root().join("examples/agent/demo.kcap"), dir.path().join("demo.kcap"))?;
+    let version = version()?;
+    let mut patches = String::from("\n[patch.crates-io]\n");
+    for library in LIBRARIES {
+        let package = target.join(format!("package/{library}-{version}.crate"));
+        sh::output(Command::new("tar").arg("-xzf").arg(&package).arg("-C").arg(dir.path()))?;
+        patches.push_str(&format!("{library} = {{ path = \"{library}-{version}\" }}\n"));
+    }
+    let manifest = dir.path().join("Cargo.toml");
+    // Not called Cargo.toml in the tree, where it would be taken for a package of the workspace.
+    let text = fs::read_to_string(dir.path().join("manifest.toml"))?;
+    fs::write(&manifest, text.replace("VERSION", &version) + &patches)?;
+    // The same versions of everything else: what is tested is the packages, not today's registry.
+    fs::copy(repo::root().join("Cargo.lock"), dir.path().join("Cargo.lock"))?;
+
+    let mut run = sh::clean(repo::cargo());
+    run.current_dir(dir.path()).args(["run", "--quiet", "--target-dir"]).arg(target.join("outside"));
+    let said = sh::output(&mut run).context("the crate outside the workspace does not build or run")?;
+    let said = said.trim();
+    let events: u64 = said.split(' ').next().and_then(|count| count.parse().ok()).with_context(|| {
+        format!("the crate outside the workspace should print `N events`, and printed {said:?}")
+    })?;
+    if events == 0 {
+        bail!("the crate outside the workspace decoded no event of the capture in its folder");
+    }
+    Ok(said.to_owned())
+}
+
+fn version() -> Result<String> {
+    let id = sh::output(cargo().args(["pkgid", "--package", LIBRARIES[0]]))?;
+    let version = id.trim().rsplit(['#', '@']).next().unwrap_or_default();
+    Ok(version.to_owned())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir_all(&target)?;
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! The live tests and those that would disturb a developer's machine, in an emulated machine for each kernel.
+
+use std::{
+    fs,
+    process::Command,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::{Args, session::Session, targets};
+use crate::{
+    cache::Cache,
+    initramfs::Entry,
+    kernels::{Kernel, Series},
+    repo, sh,
+    table::Row,
+    vm,
+};
+
+const FACT: &str = "KPROBE-FACT ";
+/// Two cores under emulation each: more at once only makes the tests' own clocks worse.
+const AT_ONCE: usize = 2;
+
+pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
+    let cache = Cache::open()?;
+    let kernels = match prepare(args, &cache) {
+        Ok(kernels) => kernels,
+        Err(error) => return Ok(vec![Row::skipped("vm", format!("{error:#}"))]),
+    };
+    let mut build = Session::start("vm")?;
+    let files = match files() {
+        Ok(files) => files,
+        Err(error) => {
+            build.check("static build", || Err(error));
+            return Ok(vec![build.finish()]);
+        }
+    };
+    let script = script(&files);
+    let timeout = Duration::from_secs(args.vm_timeout);
+    let waiting = Mutex::new(kernels.iter());
+    let rows = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(kernel) = waiting.lock().ok().and_then(|mut kernels| kernels.next()) else {
+                        return;
+                    };
+                    let row = one(kernel, &files, &script, timeout);
+                    if let Ok(mut rows) = rows.lock() {
+                        rows.push((kernel.series.name(), row));
+                    }
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().ok().context("a thread that ran a machine panicked")?;
+    rows.sort_by_key(|(name, _)| Series::ALL.iter().position(|series| series.name() == *name));
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+fn prepare(args: &Args, cache: &Cache) -> Result<Vec<Kernel>> {
+    vm::prepare(args.offline)?;
+    Series::ALL.into_iter().map(|series| Kernel::get(series, cache, args.offline)).collect()
+}
+
+/// The agent and the test binaries, linked statically: the guest has no libraries.
+fn files() -> Result<Vec<Entry>> {
+    let folder = repo::target().join("vm-build");
+    let adjust = |cmd: &mut Command| {
+        cmd.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
+            .arg(&folder)
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            // Emulated processors are slow and the machine's disk is its memory.
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+    };
+    let mut targets = targets::find(&["live", "vm"])?;
+    // Its tests compare the agent with strace and run git, python3, cargo and curl, none of which a guest has.
+    targets.retain(|target| target.package != "kprobe-agent");
+    if targets.is_empty() {
+        bail!("no package has a test target named `live` or `vm`");
+    }
+    let started = Instant::now();
+    let agent = targets::agent(adjust)?;
+    let mut files = vec![Entry { host: agent, guest: "/bin/kprobe-agent".to_owned(), mode: 0o755 }];
+    for binary in targets::build(&targets, adjust)? {
+        let guest = format!("/tests/{}-{}", binary.target.package, binary.target.name);
+        files.push(Entry { host: binary.path, guest, mode: 0o755 });
+    }
+    eprintln!("   vm: static build: ok ({:.1} s)", started.elapsed().as_secs_f64());
+    Ok(files)
+}
+
+fn script(files: &[Entry]) -> String {
+    let mut script =
+        String::from("export KPROBE_AGENT=/bin/kprobe-agent\nexport RUST_BACKTRACE=1\nstatus=0\n");
+    for test in files.iter().filter(|file| file.guest.starts_with("/tests/")) {
+        let path = sh::quote(&test.guest);
+        // The output of passed tests is shown at the end: facts come that way.
+        script.push_str(&format!("echo \"## {path}\"\n{path} --test-threads=1 --show-output || status=1\n"));
+    }
+    script.push_str("exit $status\n");
+    script
+}
+
+fn one(kernel: &Kernel, files: &[Entry], script: &str, timeout: Duration) -> Result<Row> {
+    let mut session = Session::start(&format!("vm {}", kernel.version()))?;
+    let started = Instant::now();
+    match vm::run(kernel, files, script, timeout, false) {
+        Ok(outcome) => {
+            let log = outcome.log.display().to_string();
+            session.add(&kernel.release, outcome.status == 0, &outcome.console, started.elapsed(), &log);
+            let facts = facts(kernel, &outcome.console);
+            if !matches!(facts, Ok(0)) {
+                session.check("facts", || facts.map(|count| format!("{count} written")));
+            }
+        }
+        Err(error) => session.check(&kernel.release, || Err(error)),
+    }
+    Ok(session.finish())
+}
+
+/// Keeps what the tests found out about a kernel, for the documentation's table.
+fn facts(kernel: &Kernel, console: &str) -> Result<usize> {
+    let folder = repo::target().join("vm-facts");
+    fs::create_dir_all(&folder)?;
+    let mut text = String::new();
+    let mut count = 0;
+    for line in console.lines() {
+        let Some((_, fact)) = line.split_once(FACT) else { continue };
+        let value: Value =
+            serde_json::from_str(fact).with_context(|| format!("not JSON after {FACT}: {fact}"))?;
+        if !value.is_object() {
+            bail!("not one JSON object after {FACT}: {fact}");
+        }
+        text.push_str(fact.trim());
+        text.push('\n');
+        count += 1;
+    }
+    fs::write(folder.join(format!("{}.jsonl", kernel.version())), text)?;
+    Ok(count)
+}
