@@ -116,6 +116,7 @@ impl<Probes> Recorder<Probes> {
         }
         let complete_until_ns = self.reader.drained_until_ns();
         let next = self.reader.pace()?;
+        self.next = Some(next);
         self.cgroups.name_new(out, from, &mut self.own);
         for object in &self.objects {
             losses::put(&object.cpus, &mut self.own, out);

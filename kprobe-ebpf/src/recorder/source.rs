@@ -26,7 +26,6 @@ impl<Probes> Source for Recorder<Probes> {
         self.wait(longest).map_err(failed)?;
         let before = out.len();
         let drained = self.drain(out).map_err(failed)?;
-        self.next = Some(drained.next);
         let quiet = drained.next == Next::Idle;
         if self.stopped.is_some() && out.len() > before {
             // However much there is and however long it takes the caller, it gets all of it.

@@ -38,8 +38,7 @@ impl<Probes: Send + 'static> Recorder<Probes> {
             // Acquire pairs with the Release in `stop`: what was done before it is seen after it.
             while !stopped.load(Ordering::Acquire) {
                 self.wait(None)?;
-                let drained = self.drain(&mut buf)?;
-                self.next = Some(drained.next);
+                self.drain(&mut buf)?;
                 if !buf.is_empty() {
                     take(buf.take());
                 }

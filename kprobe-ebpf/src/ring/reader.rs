@@ -1,4 +1,5 @@
 use std::{
+    mem,
     num::NonZeroU64,
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
@@ -52,6 +53,8 @@ pub struct Reader {
     idle_since_ns: Option<u64>,
     /// The last plan was followed by `wait`, which took the descriptor's events.
     waited: bool,
+    /// The last plan took an event of the waker.
+    woken: bool,
 }
 
 impl Reader {
@@ -67,7 +70,17 @@ impl Reader {
         let smallest = rings.iter().map(Ring::len_bytes).min().unwrap_or(0);
         let planned_at = positions(&rings);
         let pacer = Pacer::new(pacing, smallest);
-        Ok(Self { rings, states, poll, pacer, turn: 0, planned_at, idle_since_ns: None, waited: true })
+        Ok(Self {
+            rings,
+            states,
+            poll,
+            pacer,
+            turn: 0,
+            planned_at,
+            idle_since_ns: None,
+            waited: true,
+            woken: false,
+        })
     }
 
     /// The rings, to be drained one by one.
@@ -111,13 +124,13 @@ impl Reader {
 
     /// To be called after the rings were drained: says when to drain them next.
     ///
-    /// With [`Next::Idle`] the programs were told to wake the reader with their next record.
+    /// With [`Next::Idle`] the programs were told to wake the reader with their next record. A call of [`Waker::wake`]
+    /// since the last plan makes it [`Next::Again`] without a nap: whoever was to be woken looks around once more.
     pub fn pace(&mut self) -> io::Result<Next> {
-        if !self.waited {
-            // In somebody else's loop nobody took the events that made the descriptor readable. A wake-up that is lost
-            // here came while the rings were being drained, before the programs are asked for another.
-            self.poll.take(Some(Duration::ZERO))?;
-        }
+        // In somebody else's loop nobody took the events that made the descriptor readable. A record's wake-up that is
+        // lost here came while the rings were being drained, before the programs are asked for another. The waker's may
+        // have come after the loop looked for what it stands for, and must not be lost.
+        self.woken = !self.waited && self.poll.take(Some(Duration::ZERO))? == Woken::ByWaker;
         self.waited = false;
         let now_ns = monotonic_ns();
         let slept = self.idle_since_ns.take().map(|since| Duration::from_nanos(now_ns.saturating_sub(since)));
@@ -126,6 +139,7 @@ impl Reader {
         self.planned_at = position;
         let unread = self.rings.iter().map(Ring::unread_bytes).max().unwrap_or(0);
         let nap = match self.pacer.plan(bytes, unread, slept) {
+            _ if self.woken => Duration::ZERO,
             Plan::TryIdle(_) if self.arm() => {
                 self.idle_since_ns = Some(now_ns);
                 return Ok(Next::Idle);
@@ -140,8 +154,7 @@ impl Reader {
 
     /// Waits as the last [`pace`](Self::pace) said.
     pub fn wait(&mut self, next: Next) -> io::Result<Woken> {
-        self.waited = true;
-        self.poll.take(match next {
+        self.take(match next {
             Next::Idle => None,
             Next::Again(nap) => Some(nap),
         })
@@ -149,11 +162,18 @@ impl Reader {
 
     /// Waits as the last [`pace`](Self::pace) said, but not longer than this.
     pub fn wait_at_most(&mut self, next: Next, longest: Duration) -> io::Result<Woken> {
-        self.waited = true;
-        self.poll.take(Some(match next {
+        self.take(Some(match next {
             Next::Idle => longest,
             Next::Again(nap) => nap.min(longest),
         }))
+    }
+
+    fn take(&mut self, timeout: Option<Duration>) -> io::Result<Woken> {
+        self.waited = true;
+        match mem::take(&mut self.woken) {
+            true => Ok(Woken::ByWaker),
+            false => self.poll.take(timeout),
+        }
     }
 
     /// Wakes this reader from elsewhere.

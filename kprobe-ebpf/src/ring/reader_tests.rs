@@ -170,6 +170,24 @@ fn the_waker_ends_an_idle_wait_once() {
     assert!(is_readable(&reader));
 }
 
+/// A loop that looked for what the waker stands for just before it was woken, and then drains, must look again.
+#[test]
+fn a_wake_during_a_drain_is_not_lost() {
+    let (_producers, _states, mut reader) = reader(1);
+    drain(&mut reader);
+    assert_eq!(reader.pace().expect("epoll"), Next::Idle);
+    reader.waker().wake();
+    drain(&mut reader);
+    assert_eq!(reader.pace().expect("epoll"), Next::Again(Duration::ZERO));
+    assert_eq!(reader.wait(Next::Idle).expect("epoll"), Woken::ByWaker);
+    // Somebody else's loop never waits here: one more round, no more.
+    drain(&mut reader);
+    assert_eq!(reader.pace().expect("epoll"), Next::Idle);
+    reader.waker().wake();
+    assert_eq!(reader.pace().expect("epoll"), Next::Again(Duration::ZERO));
+    assert_eq!(reader.pace().expect("epoll"), Next::Idle);
+}
+
 /// Somebody else's loop: the descriptor is readable when it should be and not when a nap is on.
 #[test]
 fn the_descriptor_tells_another_loop() {

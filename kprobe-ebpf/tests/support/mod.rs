@@ -6,6 +6,13 @@ pub mod kernel;
 pub mod recording;
 pub mod workload;
 
+use std::{
+    process,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 /// A binary that runs as a workload if the environment says so, else as the tests `trials`.
@@ -20,11 +27,22 @@ pub fn main(trials: Vec<Trial>) {
     conclusion.exit();
 }
 
-/// A test that fails by panicking.
+/// Far longer than any test takes, on the slowest emulated machine.
+const HANGS: Duration = Duration::from_secs(300);
+
+/// A test that fails by panicking. If it never ends, the process does, with the test's name.
 pub fn trial(name: &str, test: fn()) -> Trial {
     let name = name.split_once("::").map_or(name, |(_, below)| below).to_owned();
-    Trial::test(name, move || {
+    Trial::test(name.clone(), move || {
+        let (ended, watch) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if watch.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("\ntest {name} has not come to an end within {HANGS:?}");
+                process::abort();
+            }
+        });
         test();
+        drop(ended);
         Ok::<(), Failed>(())
     })
 }
