@@ -48,19 +48,20 @@ impl<'a> Iterator for Frames<'a> {
                 let left = std::mem::take(&mut self.rest).len();
                 return (left != 0).then_some(Err(TornFrame { length: FRAME_HEADER, left }));
             };
-            let word = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-            let length = (word & !(BUSY | DISCARD)) as usize;
-            let padded = length.next_multiple_of(8);
+            let [word, _]: [u32; 2] = zerocopy::transmute!(*head);
+            let length = (u32::from_le(word) & !(BUSY | DISCARD)) as usize;
+            let padded = (length + 7) & !7;
             if word & BUSY != 0 || padded > rest.len() {
                 let left = rest.len();
                 self.rest = &[];
                 return Some(Err(TornFrame { length, left }));
             }
-            self.rest = &rest[padded..];
+            let (frame, next) = rest.split_at(padded);
+            self.rest = next;
             if word & DISCARD != 0 {
                 continue;
             }
-            return Some(match Record::new(&rest[..length]) {
+            return Some(match Record::new(&frame[..length]) {
                 Ok(record) => Ok(record),
                 Err(_) => {
                     self.rest = &[];

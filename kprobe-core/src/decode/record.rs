@@ -82,25 +82,24 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Size`] if the body is not exactly as long as `T`.
-    #[inline]
+    #[inline(always)]
     pub fn body<T: FromBytes>(&self) -> Result<T, DecodeError> {
-        T::read_from_bytes(&self.bytes[size_of::<Header>()..]).map_err(|_| DecodeError::Size {
-            kind: self.kind(),
-            expected: size_of::<Header>() + size_of::<T>(),
-            found: self.bytes.len(),
-        })
+        match T::read_from_bytes(&self.bytes[size_of::<Header>()..]) {
+            Ok(body) => Ok(body),
+            Err(_) => Err(self.bad_size(size_of::<Header>() + size_of::<T>())),
+        }
     }
 
     /// Like [`body`](Self::body), for a record that must be of the given kind.
     ///
     /// # Errors
     /// [`DecodeError::Kind`] or [`DecodeError::Size`].
-    #[inline]
+    #[inline(always)]
     pub fn body_of<T: FromBytes>(&self, kind: Kind) -> Result<T, DecodeError> {
-        if self.kind() != kind {
-            return Err(DecodeError::Kind { expected: kind, found: self.kind() });
+        match T::read_from_bytes(&self.bytes[size_of::<Header>()..]) {
+            Ok(body) if self.kind() == kind => Ok(body),
+            _ => Err(self.mismatch(kind, size_of::<Header>() + size_of::<T>())),
         }
-        self.body()
     }
 
     /// Header and body as they came.
@@ -112,7 +111,24 @@ impl<'a> Record<'a> {
 
     /// The error for a field that holds what it cannot; `offset` counts from the start of the body.
     #[must_use]
-    pub fn bad_value(&self, offset: usize, expected: &'static str, found: u64) -> DecodeError {
+    #[cold]
+    #[inline(never)]
+    pub fn bad_value(self, offset: usize, expected: &'static str, found: u64) -> DecodeError {
         DecodeError::Value { kind: self.kind(), offset: size_of::<Header>() + offset, expected, found }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mismatch(self, expected: Kind, size: usize) -> DecodeError {
+        match self.kind() == expected {
+            true => self.bad_size(size),
+            false => DecodeError::Kind { expected, found: self.kind() },
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn bad_size(self, expected: usize) -> DecodeError {
+        DecodeError::Size { kind: self.kind(), expected, found: self.bytes.len() }
     }
 }

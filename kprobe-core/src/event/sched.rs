@@ -70,7 +70,7 @@ impl TypedEvent for SchedSwitch {
         Field::new("preempt", Type::Bool, "the previous thread was preempted"),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
         let body: abi::SchedSwitch = record.body_of(Self::KIND)?;
         Ok(Self {
@@ -158,7 +158,7 @@ impl TypedEvent for SchedWaking {
         .optional(),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
         let body: abi::SchedWaking = record.body_of(Self::KIND)?;
         let context = match body.context {
@@ -225,7 +225,7 @@ impl TypedEvent for SchedMigrate {
         Field::new("prio", Type::U64, "its kernel priority (0..=139)"),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
         let body: abi::SchedMigrate = record.body_of(Self::KIND)?;
         Ok(Self {

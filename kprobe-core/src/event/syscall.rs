@@ -97,7 +97,7 @@ impl TypedEvent for Syscall {
         Field::new("errno", Type::Text, "name of the error, if it failed").optional(),
     ];
 
-    #[inline]
+    #[inline(always)]
     fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
         let body: abi::Syscall = record.body_of(Self::KIND)?;
         let has = |bit: u16| body.flags & bit != 0;
