@@ -7,7 +7,7 @@ mod decode_support;
 
 use std::sync::LazyLock;
 
-use kprobe_core::{decode::Frames, event::Registry};
+use kprobe_core::{decode::{FrameError, Frames}, event::Registry};
 use libfuzzer_sys::fuzz_target;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);
@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(!torn, "nothing comes after a torn frame");
         match record {
             Ok(record) => decode_support::decode_all(&REGISTRY, record.bytes()),
-            Err(_) => torn = true,
+            Err(error) => torn |= matches!(error, FrameError::Torn { .. }),
         }
     }
 });

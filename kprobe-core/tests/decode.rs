@@ -5,7 +5,7 @@ mod decode_support;
 use decode_support::{HEADER, SIZES, decode_all};
 use kprobe_core::{
     abi::{self, Header, Kind, MAX_RECORD},
-    decode::{DecodeError, FRAME_HEADER, Frames, Record, TornFrame, put_frame},
+    decode::{DecodeError, FRAME_HEADER, FrameError, Frames, Record, put_frame},
     event::{Arch, Event, Origin, Registry, TypedEvent},
 };
 use proptest::{collection::vec, prelude::*};
@@ -76,12 +76,14 @@ proptest! {
                     records += 1;
                     decode_all(&registry, record.bytes());
                 }
-                Err(TornFrame { length, left }) => {
+                Err(FrameError::Length { length }) => prop_assert!(!(HEADER..=MAX_RECORD).contains(&length)),
+                Err(FrameError::Torn { length, left }) => {
                     ended = true;
-                    let whole = (HEADER..=MAX_RECORD).contains(&length) && length.next_multiple_of(8) <= left;
+                    let whole = length.next_multiple_of(8) <= left;
                     let busy = bytes.chunks(8).any(|word| word.get(3).is_some_and(|flags| flags & 0x80 != 0));
                     prop_assert!(!whole || busy, "{length} of {left}");
                 }
+                Err(other) => prop_assert!(false, "{other}"),
             }
         }
         prop_assert!(records * (FRAME_HEADER + HEADER) <= bytes.len());

@@ -65,7 +65,7 @@ proptest! {
             }
         }
         let batch = batch_of(&came.iter().map(|&(cpu, seq)| plain(0, cpu, seq, 0)).collect::<Vec<_>>());
-        prop_assert_eq!(gaps.observe_batch(&batch), Ok(came.len() as u64));
+        prop_assert_eq!(gaps.observe_batch(&batch).records, came.len() as u64);
 
         let rows: Vec<_> = next.iter().flat_map(|(&cpu, &submitted)| {
             let lost: u64 = lost.get(&cpu).copied().unwrap_or(0);

@@ -179,6 +179,22 @@ fn the_watermark_does_not_go_back() {
 }
 
 #[test]
+fn a_frame_without_a_record_costs_itself() {
+    let mut buf = kprobe_core::pipeline::BatchBuf::default();
+    let records = [plain(1, 0, 0, 1), plain(2, 0, 1, 2)];
+    for record in &records {
+        kprobe_core::decode::put_frame(buf.frames_mut(), record);
+        kprobe_core::decode::put_frame(buf.frames_mut(), b"short");
+    }
+    let mut merge = Merge::default();
+    merge.push(buf.take(), 0);
+    merge.finish();
+    assert_eq!(popped(&mut merge), records);
+    let row = merge.row();
+    assert_eq!((row.received, row.delivered, row.undecodable), (4, 2, 2));
+}
+
+#[test]
 fn a_torn_batch_costs_what_follows_the_tear() {
     let mut merge = Merge::default();
     let mut buf = kprobe_core::pipeline::BatchBuf::default();

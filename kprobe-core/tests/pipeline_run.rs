@@ -439,3 +439,40 @@ fn raw_sinks_see_no_contexts_and_sinks_do() {
     assert_eq!(run.finish().ledger.balance, 0);
     assert_eq!(names.map(|names| names.lock().expect("no panic").clone()), [[""], ["abc"]]);
 }
+
+/// A user's own object may submit what is no record.
+#[test]
+fn a_record_without_a_header_costs_itself() {
+    struct Raw {
+        info: StreamInfo,
+        given: bool,
+    }
+    let sound = [plain(1, 0, 0, 1), plain(2, 0, 2, 2)];
+    impl Source for Raw {
+        fn info(&self) -> &StreamInfo {
+            &self.info
+        }
+
+        fn poll(&mut self, out: &mut BatchBuf, _: Option<Duration>) -> Result<Polled, SourceError> {
+            for frame in [&plain(1, 0, 0, 1)[..], b"short", &[7; 300], &plain(2, 0, 2, 2)] {
+                kprobe_core::decode::put_frame(out.frames_mut(), frame);
+            }
+            self.given = true;
+            Ok(Polled { complete_until_ns: 9, end: true })
+        }
+
+        fn probes(&self) -> Vec<ProbeRow> {
+            let submitted = if self.given { 4 } else { 0 };
+            vec![ProbeRow { probe: "own".into(), cpu: Some(0), submitted, lost: 0, sampled_out: 0 }]
+        }
+    }
+    for merged in [false, true] {
+        let (sink, taken) = store("stdout", Vec::new());
+        let builder = Run::builder(Raw { info: info(), given: false }).sink(sink);
+        let mut run = if merged { builder.merge(Merge::default()) } else { builder }.build();
+        assert_eq!(run.step().expect("a poll").records, 2);
+        let ledger = run.finish().ledger;
+        assert_eq!((ledger.balance, ledger.undecodable), (0, 2), "{ledger}");
+        assert_eq!(*taken.lock().expect("no panic"), sound);
+    }
+}

@@ -1,4 +1,5 @@
 use super::Record;
+use crate::abi::{Header, MAX_RECORD};
 
 /// Bytes in front of each record in a batch.
 pub const FRAME_HEADER: usize = 8;
@@ -18,14 +19,24 @@ pub struct Frames<'a> {
     rest: &'a [u8],
 }
 
-/// A batch ends in the middle of a frame, or a frame has a length that no record has.
+/// Why a frame holds no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("frame says {length} bytes where {left} are left; expected a whole record")]
-pub struct TornFrame {
-    /// Length that the frame states.
-    pub length: usize,
-    /// Bytes of the batch behind the frame's header.
-    pub left: usize,
+#[non_exhaustive]
+pub enum FrameError {
+    /// The batch ends in the middle of it, or it was never submitted. Where the next frame would be is unknown.
+    #[error("frame says {length} bytes where {left} are left; expected a whole record")]
+    Torn {
+        /// Length that the frame states.
+        length: usize,
+        /// Bytes of the batch behind the frame's header.
+        left: usize,
+    },
+    /// It is shorter than a header or longer than any record. The frames behind it are as good as ever.
+    #[error("frame of {length} bytes; expected a record of {} to {MAX_RECORD}", size_of::<Header>())]
+    Length {
+        /// Length of the frame.
+        length: usize,
+    },
 }
 
 impl<'a> Frames<'a> {
@@ -38,15 +49,15 @@ impl<'a> Frames<'a> {
 }
 
 impl<'a> Iterator for Frames<'a> {
-    type Item = Result<Record<'a>, TornFrame>;
+    type Item = Result<Record<'a>, FrameError>;
 
-    /// After an error the iterator is at its end: where the next frame would be is unknown.
+    /// After [`FrameError::Torn`] the iterator is at its end.
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let Some((head, rest)) = self.rest.split_first_chunk::<FRAME_HEADER>() else {
                 let left = std::mem::take(&mut self.rest).len();
-                return (left != 0).then_some(Err(TornFrame { length: FRAME_HEADER, left }));
+                return (left != 0).then_some(Err(FrameError::Torn { length: FRAME_HEADER, left }));
             };
             let [word, _]: [u32; 2] = zerocopy::transmute!(*head);
             let length = (u32::from_le(word) & !(BUSY | DISCARD)) as usize;
@@ -54,20 +65,14 @@ impl<'a> Iterator for Frames<'a> {
             if word & BUSY != 0 || padded > rest.len() {
                 let left = rest.len();
                 self.rest = &[];
-                return Some(Err(TornFrame { length, left }));
+                return Some(Err(FrameError::Torn { length, left }));
             }
             let (frame, next) = rest.split_at(padded);
             self.rest = next;
             if word & DISCARD != 0 {
                 continue;
             }
-            return Some(match Record::new(&frame[..length]) {
-                Ok(record) => Ok(record),
-                Err(_) => {
-                    self.rest = &[];
-                    Err(TornFrame { length, left: rest.len() })
-                }
-            });
+            return Some(Record::new(&frame[..length]).map_err(|_| FrameError::Length { length }));
         }
     }
 }
@@ -75,8 +80,8 @@ impl<'a> Iterator for Frames<'a> {
 /// Appends `record` to `out` with its frame.
 #[inline]
 pub fn put_frame(out: &mut impl bytes::BufMut, record: &[u8]) {
-    debug_assert!(record.len() <= crate::abi::MAX_RECORD);
-    #[expect(clippy::cast_possible_truncation, reason = "records have at most MAX_RECORD bytes")]
+    debug_assert!(record.len() < DISCARD as usize);
+    #[expect(clippy::cast_possible_truncation, reason = "records have at most MAX_RECORD bytes, 256")]
     out.put_u32_le(record.len() as u32);
     out.put_u32_le(0);
     out.put_slice(record);

@@ -5,5 +5,5 @@
 mod frames;
 mod record;
 
-pub use frames::{FRAME_HEADER, Frames, TornFrame, put_frame};
+pub use frames::{FRAME_HEADER, FrameError, Frames, put_frame};
 pub use record::{DecodeError, Record};

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    decode::{Frames, Record, TornFrame, put_frame},
+    decode::{FrameError, Frames, Record, put_frame},
     event::{Comm, ProcessKey, Tgid},
 };
 
@@ -71,7 +71,7 @@ impl Batch {
     }
 
     /// The records with their contexts.
-    pub fn enriched(&self) -> impl Iterator<Item = Result<Enriched<'_>, TornFrame>> {
+    pub fn enriched(&self) -> impl Iterator<Item = Result<Enriched<'_>, FrameError>> {
         let mut contexts = self.contexts.as_deref().map_or(&[][..], Vec::as_slice).iter();
         self.records().map(move |record| {
             record.map(|record| Enriched { record, context: contexts.next().unwrap_or(&NO_CONTEXT) })

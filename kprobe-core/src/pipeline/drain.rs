@@ -1,4 +1,4 @@
-use super::{Batch, BatchBuf, Gaps, StageRow};
+use super::{Batch, BatchBuf, Gaps, Observed, StageRow};
 
 /// What came out of a source so far: the first row of the stages.
 #[derive(Debug, Default)]
@@ -6,7 +6,7 @@ pub(super) struct Drain {
     pub(super) gaps: Gaps,
     pub(super) complete_until_ns: u64,
     records: u64,
-    torn: u64,
+    bad_frames: u64,
 }
 
 /// How it stands with the source.
@@ -21,27 +21,25 @@ pub(super) enum Left {
 }
 
 impl Drain {
-    /// Counts the records of a batch and cuts off what follows a torn frame, which no source of ours gives.
+    /// Counts the records of a batch and takes out frames without one, which no program of ours makes.
     pub(super) fn count(&mut self, batch: Batch) -> (Batch, u64) {
-        let (batch, records) = match self.gaps.observe_batch(&batch) {
-            Ok(records) => (batch, records),
-            Err((records, _)) => {
-                self.torn += 1;
-                let mut sound = BatchBuf::default();
-                batch.records().map_while(Result::ok).for_each(|record| sound.push(record));
-                (sound.take(), records)
-            }
-        };
+        let Observed { records, bad_frames } = self.gaps.observe_batch(&batch);
         self.records += records;
-        (batch, records)
+        if bad_frames == 0 {
+            return (batch, records);
+        }
+        self.bad_frames += bad_frames;
+        let mut sound = BatchBuf::default();
+        batch.records().flatten().for_each(|record| sound.push(record));
+        (sound.take(), records)
     }
 
     /// The books, when the source says that user space was to get so many records.
     pub(super) fn row(&self, source_says: u64, left: Left) -> StageRow {
         let mut row = StageRow::named("drain");
         row.delivered = self.records;
-        row.undecodable = self.torn;
-        row.received = self.records + self.torn;
+        row.undecodable = self.bad_frames;
+        row.received = self.records + self.bad_frames;
         let rest = source_says.saturating_sub(row.received);
         if rest > 0 && left != Left::Nothing {
             row.received += rest;

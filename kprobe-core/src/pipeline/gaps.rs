@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::{Batch, ProbeRow};
 use crate::{
     abi::{CPU_NONE, Family, Kind},
-    decode::{Record, TornFrame},
+    decode::Record,
 };
 
 /// Watches the record numbers of each CPU: a second witness, independent of the kernel's counters, of what was lost.
@@ -86,6 +86,15 @@ impl GapReport {
     }
 }
 
+/// What a batch held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Records.
+    pub records: u64,
+    /// Frames without a record: see [`FrameError`](crate::decode::FrameError).
+    pub bad_frames: u64,
+}
+
 impl Gaps {
     /// Knows no record yet. The first number of each CPU is 0, as in a stream of our own recorder.
     #[must_use]
@@ -99,17 +108,19 @@ impl Gaps {
         Self { from_first_seen: true, ..Self::default() }
     }
 
-    /// Takes every record of a batch, in the order they were drained; gives how many there were.
-    ///
-    /// # Errors
-    /// The batch is torn; the records before that count.
-    pub fn observe_batch(&mut self, batch: &Batch) -> Result<u64, (u64, TornFrame)> {
-        let mut records = 0;
+    /// Takes every record of a batch, in the order they were drained.
+    pub fn observe_batch(&mut self, batch: &Batch) -> Observed {
+        let mut observed = Observed::default();
         for record in batch.records() {
-            self.observe(record.map_err(|torn| (records, torn))?);
-            records += 1;
+            match record {
+                Ok(record) => {
+                    self.observe(record);
+                    observed.records += 1;
+                }
+                Err(_) => observed.bad_frames += 1,
+            }
         }
-        Ok(records)
+        observed
     }
 
     /// Takes a record. Those that user space made have no number.

@@ -59,7 +59,7 @@ pub struct Merge {
 struct Count {
     received: u64,
     delivered: u64,
-    torn: u64,
+    bad_frames: u64,
     late: u64,
     early: u64,
 }
@@ -95,9 +95,9 @@ impl Merge {
     /// Takes what a source gave; see [`Polled::complete_until_ns`](super::Polled). Contexts, if the batch has any, are
     /// not kept. Then [`pop`](Self::pop) until it gives `None`.
     pub fn push(&mut self, batch: Batch, complete_until_ns: u64) {
-        let (shape, torn) = look(batch);
-        self.count.received += u64::from(torn);
-        self.count.torn += u64::from(torn);
+        let (shape, bad) = look(batch);
+        self.count.received += bad;
+        self.count.bad_frames += bad;
         match shape {
             Shape::Empty => {}
             Shape::Ordered(run) if self.last_held() <= run.first => {
@@ -139,7 +139,7 @@ impl Merge {
         StageRow {
             received: self.count.received,
             delivered: self.count.delivered,
-            undecodable: self.count.torn,
+            undecodable: self.count.bad_frames,
             held: self.held.iter().map(|run| run.records).sum(),
             counts: counts
                 .into_iter()

@@ -15,7 +15,7 @@ mod source;
 mod stage;
 
 pub use batch::{Batch, BatchBuf, Context, Enriched};
-pub use gaps::{GapReport, Gaps};
+pub use gaps::{GapReport, Gaps, Observed};
 pub use info::{Clocks, StreamInfo};
 pub use ledger::{Drops, Ledger, ProbeRow, SinkRow, StageRow};
 pub use merge::Merge;

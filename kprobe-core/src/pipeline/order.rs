@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Batch, BatchBuf};
 use crate::{
     abi::Header,
-    decode::{FRAME_HEADER, Frames, TornFrame},
+    decode::{FRAME_HEADER, Frames},
 };
 
 /// Place of a record in the total order: time, then CPU, then record number, in one integer that compares at once.
@@ -26,19 +26,24 @@ impl Key {
     }
 }
 
-/// Calls `each` for the records with their keys and the bytes of their frames, until it breaks.
+/// Calls `each` for the records with their keys and the bytes of their frames, until it breaks; gives the number of frames
+/// without a record.
 #[inline]
-fn walk(bytes: &[u8], mut each: impl FnMut(Key, Range<usize>) -> ControlFlow<()>) -> Result<(), TornFrame> {
+fn walk(bytes: &[u8], mut each: impl FnMut(Key, Range<usize>) -> ControlFlow<()>) -> u64 {
     let base = bytes.as_ptr().addr() + FRAME_HEADER;
+    let mut bad = 0;
     for record in Frames::new(bytes) {
-        let record = record?;
+        let Ok(record) = record else {
+            bad += 1;
+            continue;
+        };
         let start = record.bytes().as_ptr().addr() - base;
         let end = start + FRAME_HEADER + record.bytes().len().next_multiple_of(8);
         if each(Key::of(&record.header()), start..end).is_break() {
             break;
         }
     }
-    Ok(())
+    bad
 }
 
 /// Frames in order, at least one.
@@ -56,8 +61,7 @@ impl Sorted {
     pub(super) fn split(self, mut keep: impl FnMut(Key, usize) -> bool) -> (Option<Self>, Option<Self>) {
         let (mut kept, mut last) = (0, self.first);
         let mut cut: Option<(usize, Key)> = None;
-        // The run was walked before: it has no torn frame.
-        let _ = walk(&self.bytes, |key, at| {
+        walk(&self.bytes, |key, at| {
             if keep(key, at.end) {
                 (kept, last) = (kept + 1, key);
                 return ControlFlow::Continue(());
@@ -90,12 +94,12 @@ pub(super) enum Shape {
     Mixed { bytes: Bytes, records: u64 },
 }
 
-/// Looks through a batch; says also whether it was torn, what follows the tear being cut off.
-pub(super) fn look(batch: Batch) -> (Shape, bool) {
+/// Looks through a batch; says also how many frames hold no record, which will be left out.
+pub(super) fn look(batch: Batch) -> (Shape, u64) {
     let mut bytes = batch.into_frames();
     let (mut records, mut ordered, mut end) = (0, true, 0);
     let (mut first, mut last) = (Key::default(), Key::default());
-    let torn = walk(&bytes, |key, at| {
+    let bad = walk(&bytes, |key, at| {
         if records == 0 {
             first = key;
         }
@@ -103,15 +107,15 @@ pub(super) fn look(batch: Batch) -> (Shape, bool) {
         (last, end) = (key, at.end);
         records += 1;
         ControlFlow::Continue(())
-    })
-    .is_err();
+    });
     bytes.truncate(end);
     let shape = match records {
         0 => Shape::Empty,
-        _ if ordered => Shape::Ordered(Sorted { bytes, first, last, records }),
+        // Sorting copies the records alone.
+        _ if ordered && bad == 0 => Shape::Ordered(Sorted { bytes, first, last, records }),
         _ => Shape::Mixed { bytes, records },
     };
-    (shape, torn)
+    (shape, bad)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +139,7 @@ impl Sorter {
     #[expect(clippy::cast_possible_truncation, reason = "frames are short and sources are few")]
     pub(super) fn add(&mut self, bytes: Bytes) {
         let source = self.sources.len() as u32;
-        // Cut off before a torn frame when it was looked through.
-        let _ = walk(&bytes, |key, at| {
+        walk(&bytes, |key, at| {
             self.entries.push(Entry { key, start: at.start, source, len: at.len() as u32 });
             ControlFlow::Continue(())
         });

@@ -318,7 +318,7 @@ impl Stage for ProcessTable {
 fn sound(batch: &Batch, contexts: Vec<Context>) -> Batch {
     let mut out = BatchBuf::with_capacity(batch.bytes().len());
     let good = |record: &Record<'_>| Event::decode(*record).is_ok();
-    for (record, context) in batch.records().map_while(Result::ok).filter(good).zip(contexts) {
+    for (record, context) in batch.records().flatten().filter(good).zip(contexts) {
         out.push_enriched(record, context);
     }
     out.take()

@@ -20,7 +20,7 @@ use std::{
 
 use kprobe_core::{
     abi::{Family, Kind, Marker},
-    decode::{DecodeError, TornFrame},
+    decode::{DecodeError, FrameError},
     event::{Registry, Tgid, TypedEvent},
     pipeline::{Batch, BatchBuf, ProbeRow, StreamInfo},
 };
@@ -150,7 +150,7 @@ impl<Probes> Recorder<Probes> {
         batch.records().filter_map(|record| match record {
             Ok(record) if record.kind() == E::KIND => Some(E::decode(record).map_err(EventError::Decode)),
             Ok(_) => None,
-            Err(torn) => Some(Err(EventError::Torn(torn))),
+            Err(error) => Some(Err(EventError::Frame(error))),
         })
     }
 
@@ -281,9 +281,9 @@ pub enum EventError {
     /// One record.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The rest of the batch.
+    /// A frame without a record, or the rest of the batch.
     #[error(transparent)]
-    Torn(#[from] TornFrame),
+    Frame(#[from] FrameError),
 }
 
 /// Returns when no program is running any more that began before the call: it may have been on its way to count and submit
