@@ -17,7 +17,7 @@ use kprobe_core::{
     pipeline::{Merge, Only, Run, RunBuilder, Source},
     process::ProcessTable,
 };
-use kprobe_ebpf::{Filter, Need, Process, Recorder, host};
+use kprobe_ebpf::{Filter, Recorder, host};
 use kprobe_sinks::stdout::{Destination, Lines};
 use options::{Cli, Options, Target};
 
@@ -75,16 +75,7 @@ fn watch(options: &Options, filter: Filter) -> Result<u8> {
 }
 
 fn attach(options: &Options, filter: Filter) -> Result<Recorder<impl Sized + use<>>> {
-    let families = options.families()?;
-    let builder = Recorder::builder()
-        // Names and parents of all other events come from the first.
-        .probe_with(families.need(families.process, Need::Optional), Process::default())
-        .probe_with(families.need(families.syscall, Need::Off), options.syscall_probe()?)
-        .probe_with(families.need(families.sched, Need::Off), options.sched_probe())
-        .ring_bytes(options.ring_bytes())
-        .filter(filter.include_self(options.include_self));
-    let recorder =
-        options.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung)).attach()?;
+    let recorder = options.recorder(filter)?.attach()?;
     cli::show(options.report, recorder.report())?;
     Ok(recorder)
 }

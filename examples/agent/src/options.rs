@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
-use kprobe_ebpf::{DEFAULT_RING_BYTES, Need, Sched, Syscalls, filter::SyscallSet};
+use kprobe_ebpf::{
+    DEFAULT_RING_BYTES, Filter, Need, Process, Recorder, RecorderBuilder, Sched, Syscalls, filter::SyscallSet,
+};
 use serde::Deserialize;
 
 /// Records what processes make the kernel do.
@@ -211,8 +213,9 @@ impl Cli {
             let names: Vec<_> = targets.iter().map(|(name, _)| *name).collect();
             bail!("{} exclude each other: give one of them", names.join(" and "));
         }
-        options.families()?;
-        options.syscall_probe()?;
+        if !options.wants_probe_list() {
+            options.recorder(Filter::none())?.check()?;
+        }
         Ok((options, targets.pop().map(|(_, target)| target)))
     }
 }
@@ -283,8 +286,21 @@ impl Options {
         Ok(families)
     }
 
+    /// What records all that.
+    pub(crate) fn recorder(&self, filter: Filter) -> Result<RecorderBuilder<impl Sized + use<>>> {
+        let families = self.families()?;
+        let builder = Recorder::builder()
+            // Names and parents of all other events come from the first.
+            .probe_with(families.need(families.process, Need::Optional), Process::default())
+            .probe_with(families.need(families.syscall, Need::Off), self.syscall_probe()?)
+            .probe_with(families.need(families.sched, Need::Off), self.sched_probe())
+            .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
+            .filter(filter.include_self(self.include_self));
+        Ok(self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung)))
+    }
+
     /// The system calls that are asked for.
-    pub(crate) fn syscall_probe(&self) -> Result<Syscalls> {
+    fn syscall_probe(&self) -> Result<Syscalls> {
         let set = match self.syscalls.is_empty() {
             true => SyscallSet::all(),
             false => SyscallSet::named(self.syscalls.iter().map(String::as_str)).context("--syscalls")?,
@@ -294,13 +310,8 @@ impl Options {
     }
 
     /// The scheduler's events.
-    pub(crate) fn sched_probe(&self) -> Sched {
+    fn sched_probe(&self) -> Sched {
         Sched::default().sample(self.sample.map_or(1, NonZero::get))
-    }
-
-    /// Bytes of all rings together.
-    pub(crate) fn ring_bytes(&self) -> usize {
-        self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0)
     }
 
     /// Form of the lines, where it was said; `None` if no lines are wanted.
@@ -324,7 +335,7 @@ impl Options {
 
 impl Families {
     /// How much a family is needed: what was asked for by name must be had.
-    pub(crate) fn need(&self, wanted: bool, otherwise: Need) -> Need {
+    fn need(&self, wanted: bool, otherwise: Need) -> Need {
         match (wanted, self.named) {
             (true, true) => Need::Required,
             (true, false) => Need::Optional,

@@ -1,3 +1,5 @@
+use core::fmt;
+
 /// What a record is: the family in the high byte, the event in the low byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -166,6 +168,16 @@ impl Kind {
             15 => Family::User,
             _ => return None,
         })
+    }
+}
+
+/// The name; the number in hexadecimal if this version does not know it.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.pad(name),
+            None => write!(f, "{:#06x}", self.0),
+        }
     }
 }
 

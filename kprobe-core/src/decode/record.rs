@@ -19,7 +19,7 @@ pub enum DecodeError {
         found: usize,
     },
     /// The record does not have the size that its kind has.
-    #[error("record of kind {kind:?} has {found} bytes, expected {expected}")]
+    #[error("record of kind {kind} has {found} bytes, expected {expected}")]
     Size {
         /// Kind in the header.
         kind: Kind,
@@ -29,7 +29,7 @@ pub enum DecodeError {
         found: usize,
     },
     /// The record is of another kind than the one asked for.
-    #[error("record of kind {found:?}, expected {expected:?}")]
+    #[error("record of kind {found}, expected {expected}")]
     Kind {
         /// Kind that was asked for.
         expected: Kind,
@@ -37,7 +37,7 @@ pub enum DecodeError {
         found: Kind,
     },
     /// A field holds a value that it cannot have.
-    #[error("record of kind {kind:?}: {found} at byte {offset}, expected {expected}")]
+    #[error("record of kind {kind}: {found} at byte {offset}, expected {expected}")]
     Value {
         /// Kind in the header.
         kind: Kind,

@@ -211,7 +211,7 @@ impl TypedEvent for CgroupNamed {
     const NAME: &'static str = "meta.cgroup";
     const FIELDS: &'static [Field] = &[
         Field::new("cgroup", Type::Text, "container id, or last part of the cgroup's path"),
-        Field::new("container", Type::Bool, "it is a container id"),
+        Field::new("is_container", Type::Bool, "it is a container id"),
     ];
 
     fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
@@ -233,6 +233,6 @@ impl TypedEvent for CgroupNamed {
 
     fn fields(&self, _: Arch, put: &mut dyn FnMut(&'static str, Value<'_>)) {
         put("cgroup", Value::Text(&self.text()));
-        put("container", Value::Bool(self.is_container));
+        put("is_container", Value::Bool(self.is_container));
     }
 }

@@ -133,6 +133,20 @@ impl<Probes> RecorderBuilder<Probes> {
         self
     }
 
+    /// Checks what needs neither a privilege nor this kernel: the size of the rings, the names of forbidden rungs, that
+    /// there are a probe and a filter. [`attach`](Self::attach) does it too.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn check(&self) -> Result<(), AttachError> {
+        if self.plans.iter().all(|(plan, _)| plan.events.is_empty()) {
+            return Err(AttachError::NoProbe);
+        }
+        self.check_forbidden()?;
+        self.filter.as_ref().ok_or(AttachError::NoFilter)?;
+        self.shards().map(drop)
+    }
+
     /// Attaches the probes.
     ///
     /// Needs CAP_BPF and CAP_PERFMON, and a kernel with type information (`CONFIG_DEBUG_INFO_BTF`), 6.1 or later.
@@ -140,12 +154,9 @@ impl<Probes> RecorderBuilder<Probes> {
     /// # Errors
     /// See [`AttachError`]. Nothing stays attached.
     pub fn attach(self) -> Result<Recorder<Probes>, AttachError> {
-        if self.plans.iter().all(|(plan, _)| plan.events.is_empty()) {
-            return Err(AttachError::NoProbe);
-        }
-        self.check_forbidden()?;
+        self.check()?;
         let filter = self.filter.as_ref().ok_or(AttachError::NoFilter)?;
-        let shards = self.check_ring_bytes()?;
+        let shards = self.shards()?;
         let selection = filter.resolve(MOST_CGROUPS)?;
         let by_number = selection.select & (select::TGIDS | select::TIDS) != 0;
         if by_number && !host::in_initial_pid_namespace().unwrap_or(true) {
@@ -264,7 +275,7 @@ impl<Probes> RecorderBuilder<Probes> {
     }
 
     /// The number of rings for this machine, or why `ring_bytes` cannot be.
-    fn check_ring_bytes(&self) -> Result<u32, AttachError> {
+    fn shards(&self) -> Result<u32, AttachError> {
         let cpus = host::possible_cpus().map_or(1, |cpus| cpus.count());
         let page = rustix::param::page_size();
         let wanted = cpus.div_ceil(CPUS_PER_RING).next_power_of_two().min(MOST_RINGS);

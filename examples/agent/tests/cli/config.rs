@@ -45,6 +45,14 @@ fn bad_files() {
         "probes = [\"tcp\"]\n",
         "--probes tcp: this version has no such probes yet; it has process, syscall and sched",
     );
+    check_bad(
+        "ring-bytes = \"7MiB\"\n",
+        "a ring buffer of 7340032 bytes cannot be: expected a power of two from 4096 to 1073741824",
+    );
+    check_bad(
+        "forbid-rung = [\"btf\"]\n",
+        "no probe has a rung `btf`; there are raw_tp, raw_tp+hash, tp_btf, tracepoint",
+    );
     let output = with_file("output = \"json\"\n\noutput = \"none\"\n", &["--check-config"]);
     let line = refusal(&output, 2);
     assert!(line.starts_with("agent.toml, line 3: duplicate key"), "{line}");
