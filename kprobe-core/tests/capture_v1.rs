@@ -88,7 +88,7 @@ fn its_records() {
 const EXPECTED: &str = "\
 1000000000 - 4000 4100 72535 0 meta.sampling family=Text(\"syscall\") one_in=U64(100) min_duration_ns=U64(50000)
 1000001000 - 4001 4101 72535 1 meta.thread start_ns=U64(10000000) parent_tgid=U64(1)
-1000002000 - 4002 4102 72535 2 meta.cgroup cgroup=Text(\"3f5a9c0d1e2b\") container=Bool(true)
+1000002000 - 4002 4102 72535 2 meta.cgroup cgroup=Text(\"3f5a9c0d1e2b\") is_container=Bool(true)
 1000003000 - 4003 4103 72535 3 meta.marker id=U64(42)
 1000004000 0 4004 4104 7000 4 process.exec start_ns=U64(77) parent_tgid=U64(1) exe_inode=U64(131073) exe_dev=Text(\"8:1\")
 1000005000 0 4005 4105 7000 5 process.fork child_tgid=U64(9001) child_tid=U64(9001) child_start_ns=U64(88) parent_tgid=U64(4005) thread=Bool(false)
@@ -103,7 +103,7 @@ const EXPECTED: &str = "\
 1000014000 0 4014 4114 7000 14 Kind(3843) of 41 bytes
 1000015000 1 4015 4115 7001 15 Kind(3855) of 56 bytes
 1000016000 2 4016 4116 7002 16 Kind(30583) of 32 bytes
-1000017000 3 4017 4117 7003 17 syscall: record of kind Kind(769) has 40 bytes, expected 64";
+1000017000 3 4017 4117 7003 17 syscall: record of kind syscall has 40 bytes, expected 64";
 
 #[test]
 fn its_names_are_not_in_the_fields() {
