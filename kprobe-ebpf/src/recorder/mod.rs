@@ -30,7 +30,7 @@ pub use command::SpawnError;
 pub(crate) use counters::CpuStates;
 pub use counters::SyscallCounts;
 pub(crate) use selection::PidSet;
-pub use thread::DrainThread;
+pub use thread::{DrainFailed, DrainThread};
 
 use crate::{
     attach::{Object, Report},

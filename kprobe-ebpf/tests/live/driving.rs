@@ -9,11 +9,16 @@ use kprobe_core::{
 use kprobe_ebpf::{Filter, Recorder, RecorderBuilder, Syscalls, filter::SyscallSet, ring::Next};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
-use crate::support::recording::Recording;
+use crate::support::{
+    kernel::{BpfObjects, Deadline},
+    recording::Recording,
+};
 
 crate::trials!(
     by_a_loop_of_the_users_own,
     by_a_thread,
+    a_thread_that_is_dropped,
+    a_thread_whose_function_panics,
     as_a_source,
     an_idle_recorder_is_woken_by_one_record,
     a_waker
@@ -72,6 +77,46 @@ fn by_a_thread() {
     check(recording);
 }
 
+fn a_thread_that_is_dropped() {
+    let recorder = builder().attach().unwrap();
+    let objects = BpfObjects::own();
+    // Dropped with the function that holds it, when the thread is over.
+    let (alive, over) = mpsc::channel::<()>();
+    let thread = recorder
+        .spawn_thread(move |_| {
+            let _ = alive.send(());
+        })
+        .unwrap();
+    assert!(!thread.is_finished());
+    drop(thread);
+    assert_eq!(over.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    assert_eq!(BpfObjects::own(), BpfObjects::default());
+    objects.wait_until_gone();
+}
+
+fn a_thread_whose_function_panics() {
+    let mut recorder = builder().attach().unwrap();
+    let command = &mut crate::support::child::workload(&format!("getppid {CALLS} 1"));
+    let mut child = recorder.spawn(command).unwrap();
+    let thread = recorder.spawn_thread(|_| panic!("no more")).unwrap();
+    assert!(child.wait().unwrap().success());
+    Deadline::wait_for("the thread to end", || thread.is_finished());
+    let failed = thread.stop().unwrap_err();
+    assert_eq!(
+        failed.to_string(),
+        "the drain thread ended early: the function that takes the batches panicked: no more"
+    );
+    // The books and the records that nobody drained are still there.
+    let mut recorder = *failed.recorder;
+    recorder.stop();
+    let mut rest = BatchBuf::default();
+    while !recorder.poll(&mut rest, None).unwrap().end {}
+    let calls: u64 =
+        recorder.probes().iter().filter(|row| row.probe == "syscall").map(|row| row.submitted).sum();
+    assert_eq!(calls, CALLS);
+    assert!(rest.take().records().any(|record| record.unwrap().kind() == Kind::SYSCALL));
+}
+
 fn as_a_source() {
     let mut recording = Recording::start(builder());
     let mut workload = recording.spawn(&format!("getppid {CALLS} 1"));
@@ -96,7 +141,7 @@ fn readable<P>(recorder: &Recorder<P>, within: Duration) -> bool {
 /// Drains until the recorder says that the next record will wake it.
 fn until_idle<P>(recording: &mut Recording<P>) {
     let mut buf = BatchBuf::default();
-    let deadline = crate::support::kernel::Deadline::new();
+    let deadline = Deadline::new();
     while let Next::Again(nap) = recording.recorder.drain(&mut buf).unwrap().next {
         recording.take(&buf.take());
         deadline.check("an idle recorder");
