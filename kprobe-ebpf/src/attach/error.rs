@@ -37,7 +37,7 @@ pub enum AttachError {
     RingBytes {
         /// What was asked for.
         found: usize,
-        /// The least that works on this machine: a page for each shard.
+        /// The least that works on this machine: a page.
         least: usize,
         /// The most.
         most: usize,
@@ -51,6 +51,39 @@ pub enum AttachError {
     /// No probe was given.
     #[error("no probe: add one with `RecorderBuilder::probe`")]
     NoProbe,
+    /// Two probes of one of kprobe's families.
+    #[error(
+        "two probes of the family {family}: the settings of one would take the place of the other's; give one probe with \
+         the union of both, for system calls that of their sets"
+    )]
+    FamilyTwice {
+        /// Its name.
+        family: &'static str,
+    },
+    /// Two events of a user's own have one kind.
+    #[error(
+        "the events {first} and {second} have the same kind {kind:#06x}: give each event a kind of its own, and each \
+         probe once"
+    )]
+    KindTwice {
+        /// Name of the event that was given first.
+        first: &'static str,
+        /// Name of the other.
+        second: &'static str,
+        /// Their kind.
+        kind: u16,
+    },
+    /// Probes of a user's own are to be sampled each in its own way.
+    #[error(
+        "the events {first} and {second} are sampled differently: a user's own events are one family with one rate; give \
+         both probes the same `sample`"
+    )]
+    UserSampling {
+        /// Name of the event that was given first.
+        first: &'static str,
+        /// Name of one that is sampled differently.
+        second: &'static str,
+    },
     /// A rung that was forbidden does not exist.
     #[error("no probe has a rung `{rung}`; there are {known}")]
     UnknownRung {

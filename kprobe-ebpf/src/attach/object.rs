@@ -114,14 +114,17 @@ impl Object {
         self.ebpf.program(name).is_some()
     }
 
-    /// Loads and attaches all of `programs`, or none.
+    /// Loads and attaches all of `programs`, or none. A program that is loaded already serves somebody else: it is
+    /// neither attached once more, which would double its records, nor unloaded.
     pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
         for (index, plan) in programs.iter().enumerate() {
-            if let Err(reason) = self.attach_one(plan, btf) {
-                for undo in &programs[..index] {
-                    self.unload(&undo.program);
-                }
-                self.unload(&plan.program);
+            let (done, outcome) = if self.is_loaded(&plan.program) {
+                (index, Err(format!("the program {} is attached for another probe already", plan.program)))
+            } else {
+                (index + 1, self.attach_one(plan, btf))
+            };
+            if let Err(reason) = outcome {
+                programs[..done].iter().for_each(|undo| self.unload(&undo.program));
                 return Err(reason);
             }
         }
@@ -177,6 +180,10 @@ impl Object {
             }
         }
         Ok(())
+    }
+
+    fn is_loaded(&self, name: &str) -> bool {
+        self.ebpf.program(name).is_some_and(|program| program.fd().is_ok())
     }
 
     fn unload(&mut self, name: &str) {

@@ -71,6 +71,8 @@ impl RecorderBuilder {
 
 impl<Probes> RecorderBuilder<Probes> {
     /// Adds a probe. If this kernel cannot have it, the others are attached without it, and the report says why.
+    ///
+    /// One of each family: two would have one set of settings. What both are for, one probe asks for.
     #[must_use]
     pub fn probe<P: ProbeFamily>(self, probe: P) -> RecorderBuilder<(P, Probes)> {
         self.probe_with(Need::Optional, probe)
@@ -134,14 +136,13 @@ impl<Probes> RecorderBuilder<Probes> {
     }
 
     /// Checks what needs neither a privilege nor this kernel: the size of the rings, the names of forbidden rungs, that
-    /// there are a probe and a filter. [`attach`](Self::attach) does it too.
+    /// there are a probe and a filter, and no two probes that get into each other's way. [`attach`](Self::attach) does it
+    /// too.
     ///
     /// # Errors
     /// See [`AttachError`].
     pub fn check(&self) -> Result<(), AttachError> {
-        if self.plans.iter().all(|(plan, _)| plan.events.is_empty()) {
-            return Err(AttachError::NoProbe);
-        }
+        self.check_probes()?;
         self.check_forbidden()?;
         self.filter.as_ref().ok_or(AttachError::NoFilter)?;
         self.shards().map(drop)
@@ -257,6 +258,18 @@ impl<Probes> RecorderBuilder<Probes> {
         Ok(recorder)
     }
 
+    fn check_probes(&self) -> Result<(), AttachError> {
+        if self.plans.iter().all(|(plan, _)| plan.events.is_empty()) {
+            return Err(AttachError::NoProbe);
+        }
+        for (index, (second, _)) in self.plans.iter().enumerate() {
+            for (first, _) in &self.plans[..index] {
+                check_pair(first, second)?;
+            }
+        }
+        Ok(())
+    }
+
     fn check_forbidden(&self) -> Result<(), AttachError> {
         let known: std::collections::BTreeSet<_> = self
             .plans
@@ -286,6 +299,26 @@ impl<Probes> RecorderBuilder<Probes> {
         // A small ring on a large machine is shared by more CPUs rather than refused.
         Ok(u32::try_from(wanted.min(found / page)).unwrap_or(1))
     }
+}
+
+/// Settings and counters are by family and by kind, so two probes must not share what each would have to itself.
+fn check_pair(first: &FamilyPlan, second: &FamilyPlan) -> Result<(), AttachError> {
+    if first.family != second.family {
+        return Ok(());
+    }
+    if first.family != Family::User {
+        return Err(AttachError::FamilyTwice { family: first.family.name() });
+    }
+    for (one, other) in first.events.iter().zip(&second.events) {
+        let (first_name, second_name) = (one.name, other.name);
+        if one.kind == other.kind {
+            return Err(AttachError::KindTwice { first: first_name, second: second_name, kind: one.kind.0 });
+        }
+        if first.sample_one_in.max(1) != second.sample_one_in.max(1) {
+            return Err(AttachError::UserSampling { first: first_name, second: second_name });
+        }
+    }
+    Ok(())
 }
 
 impl Object {
@@ -329,4 +362,90 @@ fn memory(objects: &[Object], ring_bytes: u64) -> Memory {
     maps.push(crate::attach::MapMemory { map: "RINGS".to_owned(), bytes: ring_bytes });
     maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));
     Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), ring_bytes, maps }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use kprobe_core::{
+        abi::Kind,
+        decode::{DecodeError, Record},
+        event::{Field, Origin, Value},
+    };
+
+    use super::*;
+    use crate::{Probe, Sched, Syscalls, filter::SyscallSet};
+
+    /// An event of a user's own.
+    struct User<const KIND: u16>;
+
+    impl<const KIND: u16> TypedEvent for User<KIND> {
+        const KIND: Kind = Kind(KIND);
+        const NAME: &'static str = "user.event";
+        const FIELDS: &'static [Field] = &[];
+
+        fn decode(_: Record<'_>) -> Result<Self, DecodeError> {
+            Ok(Self)
+        }
+
+        fn origin(&self) -> &Origin {
+            unreachable!("nothing is decoded")
+        }
+
+        fn fields(&self, _: Arch, _: &mut dyn FnMut(&'static str, Value<'_>)) {}
+    }
+
+    fn user<const KIND: u16>() -> Probe<User<KIND>> {
+        Probe::new(&b"an object"[..]).raw_tracepoint("program", "sys_enter")
+    }
+
+    fn builder() -> RecorderBuilder {
+        Recorder::builder().filter(Filter::none())
+    }
+
+    fn error<Probes>(builder: &RecorderBuilder<Probes>) -> String {
+        builder.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_family_is_given_once() {
+        let calls = |name| Syscalls::of(SyscallSet::named([name]).unwrap());
+        let twice = builder().probe(calls("read")).probe(Sched::default()).require(calls("write"));
+        assert_eq!(
+            error(&twice),
+            "two probes of the family syscall: the settings of one would take the place of the other's; give one probe \
+             with the union of both, for system calls that of their sets"
+        );
+        // Also where they ask for different events: how they are sampled is one setting.
+        let other = Sched::default().without_waking().without_migrate();
+        let twice = builder().probe(Sched::default().without_switch()).probe(other);
+        assert!(matches!(twice.check(), Err(AttachError::FamilyTwice { family: "sched" })));
+        builder().probe(calls("read")).probe(Sched::default()).probe(user::<0x0f00>()).check().unwrap();
+        builder().probe(calls("read")).probe_with(Need::Off, calls("write")).check().unwrap();
+    }
+
+    #[test]
+    fn kinds_of_a_user_are_all_different() {
+        builder().probe(user::<0x0f00>()).probe(user::<0x0f01>()).check().unwrap();
+        let twice = builder().probe(user::<0x0f02>()).probe(user::<0x0f01>()).probe(user::<0x0f02>());
+        assert_eq!(
+            error(&twice),
+            "the events user.event and user.event have the same kind 0x0f02: give each event a kind of its own, and each \
+             probe once"
+        );
+    }
+
+    #[test]
+    fn events_of_a_user_are_sampled_alike() {
+        let sampled =
+            |one_in| builder().probe(user::<0x0f00>().sample(10)).probe(user::<0x0f01>().sample(one_in));
+        sampled(10).check().unwrap();
+        assert_eq!(
+            error(&sampled(1)),
+            "the events user.event and user.event are sampled differently: a user's own events are one family with one \
+             rate; give both probes the same `sample`"
+        );
+        builder().probe(user::<0x0f00>().sample(0)).probe(user::<0x0f01>()).check().unwrap();
+    }
 }

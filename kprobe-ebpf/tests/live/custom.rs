@@ -10,12 +10,13 @@ use kprobe_core::{
 };
 use kprobe_ebpf::{Filter, Probe, Recorder, Syscalls, include_object};
 
-use crate::support::recording::Recording;
+use crate::support::{kernel::BpfObjects, recording::Recording};
 
 crate::trials!(
     beside_system_calls,
     alone_and_too_small_a_ring,
     beside_system_calls_and_too_small_a_ring,
+    a_program_serves_one_probe,
     an_object_that_is_none
 );
 
@@ -134,6 +135,46 @@ fn beside_system_calls_and_too_small_a_ring() {
     let books = &recorded.books;
     check_counts(books.submitted(Kind::USER), books.submitted(Kind::SYSCALL), recorded.skipped);
     assert!(books.lost(Kind::USER) > 0 && books.lost(Kind::SYSCALL) > 0);
+}
+
+/// Another event, of which the object knows nothing.
+#[derive(Clone, Copy, Debug)]
+struct Other(Counted);
+
+impl TypedEvent for Other {
+    const KIND: Kind = Kind(Kind::USER.0 + 1);
+    const NAME: &'static str = "custom.other";
+    const FIELDS: &'static [Field] = Counted::FIELDS;
+
+    fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
+        Counted::decode(record).map(Self)
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+
+    fn fields(&self, arch: Arch, put: &mut dyn FnMut(&'static str, Value<'_>)) {
+        self.0.fields(arch, put);
+    }
+}
+
+/// Attached once more it would record twice; and what it is attached for stays when the other probe gives up.
+fn a_program_serves_one_probe() {
+    let other = Probe::<Other>::new(OBJECT)
+        .raw_tracepoint("custom_getpid", "sys_enter")
+        .btf_tracepoint("follow_fork_btf", "sched_wakeup_new");
+    let builder = Recorder::builder().require(probe()).probe(other).filter(Filter::none());
+    let recorder = builder.attach().unwrap();
+    let refused = recorder.report().probes.iter().find(|probe| probe.probe == "custom.other").unwrap();
+    assert_eq!(
+        refused.refusal(),
+        "raw_tp: the program custom_getpid is attached for another probe already; \
+         tp_btf: the program follow_fork_btf is attached for another probe already"
+    );
+    let programs: Vec<_> = BpfObjects::own().program_names().into_iter().collect();
+    assert_eq!(programs, ["custom_getpid", "follow_fork_btf"]);
+    assert_eq!(BpfObjects::own().links.len(), 2);
 }
 
 fn an_object_that_is_none() {
