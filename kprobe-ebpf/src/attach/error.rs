@@ -25,8 +25,8 @@ pub enum AttachError {
     },
     /// The kernel is locked down against reading its memory.
     #[error(
-        "the kernel is in lockdown mode `confidentiality`, which forbids tracing programs to read kernel memory; boot with \
-         lockdown=integrity or none"
+        "the kernel is in lockdown mode `confidentiality`, which forbids tracing programs to read kernel memory; boot \
+         with lockdown=integrity or none"
     )]
     Lockdown,
     /// The kernel's type information is missing or cannot be read.
@@ -53,12 +53,27 @@ pub enum AttachError {
     NoProbe,
     /// Two probes of one of kprobe's families.
     #[error(
-        "two probes of the family {family}: the settings of one would take the place of the other's; give one probe with \
-         the union of both, for system calls that of their sets"
+        "two probes of the family {family}: the settings of one would take the place of the other's; give one probe \
+         with the union of both, for system calls that of their sets"
     )]
     FamilyTwice {
         /// Its name.
         family: &'static str,
+    },
+    /// An event of a user's own has a kind that has no counters in the kernel.
+    #[error(
+        "the event {event} has the kind {found:#06x}: expected one from {least:#06x} to {most:#06x}, which are a user's \
+         own"
+    )]
+    UserKind {
+        /// Its name.
+        event: &'static str,
+        /// Its kind.
+        found: u16,
+        /// The first that a user may take.
+        least: u16,
+        /// The last.
+        most: u16,
     },
     /// Two events of a user's own have one kind.
     #[error(
@@ -75,8 +90,8 @@ pub enum AttachError {
     },
     /// Probes of a user's own are to be sampled each in its own way.
     #[error(
-        "the events {first} and {second} are sampled differently: a user's own events are one family with one rate; give \
-         both probes the same `sample`"
+        "the events {first} and {second} are sampled differently: a user's own events are one family with one rate; \
+         give both probes the same `sample`"
     )]
     UserSampling {
         /// Name of the event that was given first.

@@ -1,16 +1,17 @@
 use std::{borrow::Cow, marker::PhantomData};
 
-use kprobe_core::{
-    abi::{Family, Kind},
-    event::TypedEvent,
-};
+use kprobe_core::{abi::Family, event::TypedEvent};
 
 use super::{
     EventPlan, FamilyPlan, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, TRACE_EVENT, Target, Yields,
     plan::sealed,
 };
 
-/// A user's own program, yielding a user's own event.
+/// A user's own program, yielding a user's own event. Its kind is one from [`Kind::USER`] (`0x0f00`) to `0x0f0f`, and
+/// no other probe's of the recorder: these 16 have counters in the kernel. [`RecorderBuilder::check`] refuses others.
+///
+/// [`Kind::USER`]: kprobe_core::abi::Kind::USER
+/// [`RecorderBuilder::check`]: crate::RecorderBuilder::check
 ///
 /// The object is built from the user's kernel-side crate on top of `kprobe-programs`, which gives it kprobe's filters,
 /// ring buffers and counters; with that, the loss ledger, captures and sinks work for its events as for all others.
@@ -27,7 +28,6 @@ impl<E: TypedEvent> Probe<E> {
     /// [`include_object!`](crate::include_object).
     #[must_use]
     pub fn new(object: impl Into<Cow<'static, [u8]>>) -> Self {
-        assert!(E::KIND >= Kind::USER, "a user's own kinds start at Kind::USER");
         Self { object: object.into(), rungs: Vec::new(), sample_one_in: 1, event: PhantomData }
     }
 
@@ -54,7 +54,8 @@ impl<E: TypedEvent> Probe<E> {
         self
     }
 
-    /// Keeps one record in `one_in`, counted on each CPU; 0 and 1 keep all.
+    /// Keeps one record in `one_in`, counted on each CPU; 0 and 1 keep all. All of a user's own probes are one family:
+    /// give each the same.
     #[must_use]
     pub fn sample(self, one_in: u32) -> Self {
         Self { sample_one_in: one_in, ..self }

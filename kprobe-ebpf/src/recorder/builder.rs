@@ -1,7 +1,7 @@
 use std::marker::PhantomData;
 
 use kprobe_core::{
-    abi::{self, Family, select},
+    abi::{self, Family, Kind, select},
     event::{Arch, Registry, TypedEvent},
     pipeline::StreamInfo,
 };
@@ -31,6 +31,9 @@ const CPUS_PER_RING: usize = 2;
 const MOST_RINGS: usize = 64;
 /// Cgroups that one filter may name.
 const MOST_CGROUPS: usize = 16_384;
+
+/// Kinds of a user's own that have counters in the kernel, from [`Kind::USER`] on.
+const USER_KINDS: u16 = 16;
 
 /// How much a probe is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,9 +138,9 @@ impl<Probes> RecorderBuilder<Probes> {
         self
     }
 
-    /// Checks what needs neither a privilege nor this kernel: the size of the rings, the names of forbidden rungs, that
-    /// there are a probe and a filter, and no two probes that get into each other's way. [`attach`](Self::attach) does it
-    /// too.
+    /// Checks what needs neither a privilege nor this kernel: the size of the rings, the names of forbidden rungs, the
+    /// kinds of a user's own events, that there are a probe and a filter, and no two probes that get into each other's
+    /// way. [`attach`](Self::attach) does it too.
     ///
     /// # Errors
     /// See [`AttachError`].
@@ -263,6 +266,7 @@ impl<Probes> RecorderBuilder<Probes> {
             return Err(AttachError::NoProbe);
         }
         for (index, (second, _)) in self.plans.iter().enumerate() {
+            check_kinds(second)?;
             for (first, _) in &self.plans[..index] {
                 check_pair(first, second)?;
             }
@@ -298,6 +302,17 @@ impl<Probes> RecorderBuilder<Probes> {
         }
         // A small ring on a large machine is shared by more CPUs rather than refused.
         Ok(u32::try_from(wanted.min(found / page)).unwrap_or(1))
+    }
+}
+
+/// A user's own kinds are those that have counters and are of no family of kprobe's.
+fn check_kinds(plan: &FamilyPlan) -> Result<(), AttachError> {
+    let (least, most) = (Kind::USER.0, Kind::USER.0 + USER_KINDS - 1);
+    match plan.events.iter().find(|event| !(least..=most).contains(&event.kind.0)) {
+        Some(event) if plan.family == Family::User => {
+            Err(AttachError::UserKind { event: event.name, found: event.kind.0, least, most })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -369,7 +384,6 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use kprobe_core::{
-        abi::Kind,
         decode::{DecodeError, Record},
         event::{Field, Origin, Value},
     };
@@ -426,13 +440,35 @@ mod tests {
     }
 
     #[test]
+    fn kinds_of_a_user_are_those_with_counters() {
+        builder().probe(user::<0x0f00>()).probe(user::<0x0f0f>()).check().unwrap();
+        for kind in [0x0f00, 0x0f0f] {
+            assert!(Kind(kind).slot().is_some() && Kind(kind).family() == Some(Family::User));
+        }
+        assert_eq!(Kind(0x0f10).slot(), None);
+        assert_eq!(
+            error(&builder().probe(user::<0x0f10>())),
+            "the event user.event has the kind 0x0f10: expected one from 0x0f00 to 0x0f0f, which are a user's own"
+        );
+        // Those of kprobe's own have counters too, but not for others.
+        assert!(matches!(
+            builder().probe(user::<0x0301>()).check(),
+            Err(AttachError::UserKind { found: 0x0301, .. })
+        ));
+        assert!(matches!(
+            builder().require(user::<0xffff>()).check(),
+            Err(AttachError::UserKind { found: 0xffff, .. })
+        ));
+    }
+
+    #[test]
     fn kinds_of_a_user_are_all_different() {
         builder().probe(user::<0x0f00>()).probe(user::<0x0f01>()).check().unwrap();
         let twice = builder().probe(user::<0x0f02>()).probe(user::<0x0f01>()).probe(user::<0x0f02>());
         assert_eq!(
             error(&twice),
-            "the events user.event and user.event have the same kind 0x0f02: give each event a kind of its own, and each \
-             probe once"
+            "the events user.event and user.event have the same kind 0x0f02: give each event a kind of its own, and \
+             each probe once"
         );
     }
 
