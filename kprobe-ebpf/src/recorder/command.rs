@@ -2,6 +2,7 @@ use std::{
     io,
     os::unix::process::CommandExt,
     process::{Child, Command},
+    sync::Arc,
 };
 
 use kprobe_core::event::{Comm, Tgid};
@@ -19,6 +20,8 @@ impl<Probes> Recorder<Probes> {
     /// next system call is the exec. For that to be exactly one call give the program as a path, for which
     /// [`host::command::resolve`](crate::host::command::resolve) is there.
     ///
+    /// Only this start is recorded, not a later one of the same `command`; each call leaves a few dozen bytes in it.
+    ///
     /// The recorder must have been built with [`Filter::none`](crate::Filter::none) or with processes.
     ///
     /// # Errors
@@ -29,19 +32,28 @@ impl<Probes> Recorder<Probes> {
             return Err(SpawnError::NotSelected);
         }
         let now_ns = host::clocks().monotonic_ns;
+        // The closure stays in the `Command` for ever. What it refers to goes with this call, so that a later start of the
+        // same `Command` is not selected, and no memory of the kernel programs stays mapped.
+        let sets = Arc::new(sets);
+        let of_child = Arc::downgrade(&sets);
         // SAFETY: between fork and exec in a process that may have other threads only async-signal-safe calls are
-        // allowed: getpid is one, and `insert` does an atomic operation on memory that was mapped before the fork.
+        // allowed: getpid is one, `upgrade` and its end are atomic operations on the child's copy of a counter that the
+        // copy of `sets` keeps above 0, and `insert` is one on memory that was mapped before the fork.
         unsafe {
             command.pre_exec(move || {
-                // Asked once: from the first insertion on its calls are recorded.
-                let own = std::process::id();
-                for set in &sets {
-                    set.insert(own);
+                if let Some(sets) = of_child.upgrade() {
+                    // Asked once: from the first insertion on its calls are recorded.
+                    let own = std::process::id();
+                    for set in sets.iter() {
+                        set.insert(own);
+                    }
                 }
                 Ok(())
             });
         }
+        // It returns when the child has come to its exec, or has failed to.
         let child = command.spawn().map_err(SpawnError::Start)?;
+        drop(sets);
         // Until its exec the child has the name of the thread that forked it. It is there until it is waited for.
         let mut seeds = seeds::threads(&Seed::Tgids(vec![child.id()]), now_ns);
         seeds.retain(|seed| seed.tid == child.id());

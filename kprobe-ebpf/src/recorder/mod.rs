@@ -34,6 +34,7 @@ pub use thread::{DrainFailed, DrainThread};
 
 use crate::{
     attach::{Object, Report},
+    filter::{Filter, FilterError},
     host,
     probe::ListYields,
     ring::{Next, Reader, Stop, Waker},
@@ -213,14 +214,19 @@ impl<Probes> Recorder<Probes> {
 
     /// Also records this process from now on. Children are followed as those of the filter's processes are.
     ///
-    /// Only with a filter that was made with processes; returns whether it was.
-    pub fn add_process(&self, process: Tgid) -> bool {
-        self.objects
-            .iter()
-            .filter_map(|object| object.tgids.as_ref())
-            .map(|set| set.insert(process.0))
-            .count()
-            > 0
+    /// Only with a filter that was made with processes or with [`Filter::none`](crate::Filter::none).
+    ///
+    /// # Errors
+    /// The filter is another one, or there is no such process.
+    pub fn add_process(&self, process: Tgid) -> Result<(), AddError> {
+        if !self.follows {
+            return Err(AddError::NotSelected);
+        }
+        let selection = Filter::tgids([process]).resolve(0)?;
+        for set in self.objects.iter().filter_map(|object| object.tgids.as_ref()) {
+            selection.tgids.iter().for_each(|tgid| set.insert(tgid.0));
+        }
+        Ok(())
     }
 
     /// Stops recording this process.
@@ -273,6 +279,20 @@ impl<Probes> AsFd for Recorder<Probes> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
+}
+
+/// A process was not added to those that are recorded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// The recorder does not record processes by their id.
+    #[error(
+        "the recorder's filter is not made of processes: build it with `Filter::tgids` or `Filter::none()`"
+    )]
+    NotSelected,
+    /// It is no process, or none any more.
+    #[error(transparent)]
+    Process(#[from] FilterError),
 }
 
 /// A batch holds something that is not the event it claims to be.

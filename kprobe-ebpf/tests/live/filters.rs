@@ -1,14 +1,19 @@
 //! What is recorded is what was selected.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::mpsc, time::Duration};
 
-use kprobe_core::event::{Event, Syscall, Tgid, Tid};
-use kprobe_ebpf::{Filter, Recorder, RecorderBuilder, Syscalls, filter::SyscallSet, host::cgroup2_mount};
+use kprobe_core::{
+    abi::PID_LIMIT,
+    event::{Event, Syscall, Tgid, Tid},
+};
+use kprobe_ebpf::{
+    AddError, Filter, Recorder, RecorderBuilder, Syscalls, filter::SyscallSet, host::cgroup2_mount,
+};
 
 use super::syscalls::name;
 use crate::support::{
     child::Workload,
-    kernel::Deadline,
+    kernel::{BpfObjects, Deadline},
     recording::{Recorded, Recording},
     workload::sys,
 };
@@ -16,6 +21,8 @@ use crate::support::{
 crate::trials!(
     a_process_and_its_children,
     a_process_that_is_added_and_removed,
+    what_cannot_be_added,
+    one_start_of_a_command,
     one_thread_of_two,
     a_cgroup_and_those_below,
     a_set_of_calls,
@@ -77,15 +84,58 @@ fn a_process_that_is_added_and_removed() {
     let chosen = Tgid(gates[0].tgid());
     let recording = Recording::start(builder(Filter::none()));
     pass(&mut gates);
-    assert!(!recording.recorder.records(chosen) && recording.recorder.add_process(chosen));
+    assert!(!recording.recorder.records(chosen));
+    recording.recorder.add_process(chosen).unwrap();
     pass(&mut gates);
     recording.recorder.remove_process(chosen);
     pass(&mut gates);
-    assert!(recording.recorder.add_process(chosen) && recording.recorder.records(chosen));
+    recording.recorder.add_process(chosen).unwrap();
+    assert!(recording.recorder.records(chosen));
     pass(&mut gates);
     let recorded = recording.finish().lossless();
     assert_eq!(calls_by(&recorded, |call| call.origin.tgid.0), BTreeMap::from([(chosen.0, 2 * CALLS)]));
     assert_eq!(recorded.books.syscalls.unpaired_exits, 0);
+}
+
+fn what_cannot_be_added() {
+    let own = std::process::id();
+    let recorder = builder(Filter::none()).attach().unwrap();
+    let refused = |process: u32| recorder.add_process(Tgid(process)).unwrap_err().to_string();
+    for number in [0, PID_LIMIT, u32::MAX] {
+        assert_eq!(refused(number), format!("{number} is no process or thread id, expected 1 to 4194303"));
+        assert!(!recorder.records(Tgid(number)));
+    }
+    let mut ended = Workload::start("exit 0");
+    ended.wait();
+    assert_eq!(refused(ended.tgid()), format!("no process {} (it may have ended)", ended.tgid()));
+    let (send, tid) = mpsc::channel();
+    let (_held, wait) = mpsc::channel::<()>();
+    std::thread::spawn(move || (send.send(sys::tid()).unwrap(), wait.recv().unwrap_err()));
+    let tid = tid.recv().unwrap();
+    assert!(refused(tid).starts_with(&format!("{tid} is a thread of process {own}")), "{}", refused(tid));
+    assert!(!recorder.records(Tgid(tid)));
+    drop(recorder);
+
+    let recorder = builder(Filter::tids([Tid(sys::tid())])).attach().unwrap();
+    let refused = recorder.add_process(Tgid(own)).unwrap_err();
+    assert!(matches!(refused, AddError::NotSelected), "{refused}");
+    assert!(!recorder.records(Tgid(own)));
+}
+
+/// A `Command` keeps what it runs between fork and exec. It is for the recorder's start only.
+fn one_start_of_a_command() {
+    let mut command = crate::support::child::workload(&format!("getppid {CALLS} 1"));
+    let mut recording = Recording::start(builder(Filter::none()));
+    let objects = BpfObjects::own();
+    let mut first = recording.spawn_command(&mut command);
+    let mut later = Workload::new(command.spawn().unwrap());
+    assert!(later.wait().success());
+    recording.run(&mut first);
+    let recorded = recording.finish().lossless();
+    assert_eq!(calls_by(&recorded, |call| call.origin.tgid.0), BTreeMap::from([(first.tgid(), CALLS)]));
+    // The maps go although the command is still there.
+    objects.wait_until_gone();
+    drop(command);
 }
 
 fn one_thread_of_two() {
