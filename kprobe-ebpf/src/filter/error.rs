@@ -111,10 +111,16 @@ pub enum FilterError {
     },
     /// Process ids of this process are not those of the kernel.
     #[error(
-        "process ids cannot be selected from inside a pid namespace: they are not those that the kernel uses; run in the \
-         host's (`--pid=host`, `hostPID: true`), or select by cgroup"
+        "process ids cannot be selected from inside a pid namespace: they are not those that the kernel uses; run in \
+         the host's (`--pid=host`, `hostPID: true`), or select by cgroup and include the recorder itself"
     )]
     PidNamespace,
+    /// The recorder's own process id is not the one that the kernel uses, so it cannot be told from the others.
+    #[error(
+        "the recorder cannot leave itself out from inside a pid namespace: it does not know the process id that the \
+         kernel uses for it; run in the host's (`--pid=host`, `hostPID: true`), or include the recorder itself"
+    )]
+    SelfInPidNamespace,
 }
 
 fn hint(below_mount: &Option<PathBuf>) -> String {

@@ -7,7 +7,8 @@ use super::pids::{check_process, check_thread};
 use super::{Cgroup, FilterError};
 use crate::host::in_initial_pid_namespace;
 
-/// What is recorded: an event passes if any of the selectors matches. The kernel decides it, before anything is written.
+/// What is recorded: an event passes if any of the selectors matches. The kernel decides it, before anything is
+/// written.
 ///
 /// ```no_run
 /// use kprobe_core::event::Tgid;
@@ -73,8 +74,8 @@ impl Filter {
         self
     }
 
-    /// Whether the recording process records itself too, if it is selected. It does not by default: what it writes about an
-    /// event would be the next event.
+    /// Whether the recording process records itself too, if it is selected. It does not by default: what it writes
+    /// about an event would be the next event. Inside a pid namespace it must: it cannot tell itself from the others.
     #[must_use]
     pub fn include_self(self, include_self: bool) -> Self {
         Self { include_self, ..self }
@@ -84,12 +85,22 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// If a process or thread does not exist, ids are of another pid namespace than the kernel's, or there are more than
-    /// `most_cgroups` cgroups.
+    /// If a process or thread does not exist, an id is needed and ids here are not the kernel's (those of the initial
+    /// pid namespace), or there are more than `most_cgroups` cgroups.
     pub fn resolve(&self, most_cgroups: usize) -> Result<Selection, FilterError> {
-        let by_number = !self.tgids.is_empty() || !self.tids.is_empty();
-        if by_number && !in_initial_pid_namespace()? {
+        self.resolve_where(in_initial_pid_namespace()?, most_cgroups)
+    }
+
+    fn resolve_where(
+        &self,
+        ids_are_the_kernels: bool,
+        most_cgroups: usize,
+    ) -> Result<Selection, FilterError> {
+        if !ids_are_the_kernels && self.select & (select::TGIDS | select::TIDS) != 0 {
             return Err(FilterError::PidNamespace);
+        }
+        if !ids_are_the_kernels && !self.include_self {
+            return Err(FilterError::SelfInPidNamespace);
         }
         let (tgids, tids) = (sorted(&self.tgids), sorted(&self.tids));
         tgids.iter().try_for_each(|tgid| check_process(*tgid))?;
@@ -100,7 +111,14 @@ impl Filter {
         if cgroups.len() > most_cgroups {
             return Err(FilterError::TooManyCgroups { found: cgroups.len(), most: most_cgroups });
         }
-        Ok(Selection { select: self.select, tgids, tids, cgroups, include_self: self.include_self })
+        Ok(Selection {
+            select: self.select,
+            tgids,
+            tids,
+            cgroups,
+            include_self: self.include_self,
+            ids_are_the_kernels,
+        })
     }
 
     fn new(select: u32) -> Self {
@@ -121,6 +139,8 @@ pub struct Selection {
     pub cgroups: Vec<Cgroup>,
     /// The recording process is not left out.
     pub include_self: bool,
+    /// Ids of processes that this process sees are those that the kernel uses: it is in the initial pid namespace.
+    pub ids_are_the_kernels: bool,
 }
 
 impl Selection {
@@ -157,19 +177,16 @@ mod tests {
     #[test]
     fn selectors_add_up() {
         let own = Tgid(std::process::id());
-        if !in_initial_pid_namespace().unwrap() {
-            assert!(matches!(Filter::tgids([own]).resolve(8), Err(FilterError::PidNamespace)));
-            return;
-        }
         let filter =
             Filter::tgids([own, Tgid(1), own]).or(Filter::tids([Tid(1)])).or(cgroup(70, 2)).or(cgroup(9, 0));
-        let found = filter.or(cgroup(70, 2)).resolve(2).unwrap();
+        let found = filter.or(cgroup(70, 2)).resolve_where(true, 2).unwrap();
         let expected = Selection {
             select: select::TGIDS | select::TIDS | select::CGROUPS,
             tgids: vec![Tgid(1), own],
             tids: vec![Tid(1)],
             cgroups: found.cgroups.clone(),
             include_self: false,
+            ids_are_the_kernels: true,
         };
         assert_eq!((found.cgroup_levels(), ids(&found)), (0b101, vec![9, 70]));
         assert_eq!(found, expected);
@@ -177,21 +194,41 @@ mod tests {
 
     #[test]
     fn all_and_none() {
-        let all = Filter::all().include_self(true).resolve(0).unwrap();
+        let all = Filter::all().include_self(true).resolve_where(true, 0).unwrap();
         assert_eq!((all.select, all.include_self, all.cgroup_levels()), (select::ALL, true, 0));
-        let none = Filter::none().resolve(0).unwrap();
+        let none = Filter::none().resolve_where(true, 0).unwrap();
         assert_eq!((none.select, none.tgids.len(), none.include_self), (select::TGIDS, 0, false));
     }
 
     #[test]
     fn more_cgroups_than_fit() {
-        let error = cgroup(1, 0).or(cgroup(2, 1)).or(cgroup(3, 1)).resolve(2).unwrap_err().to_string();
+        let three = cgroup(1, 0).or(cgroup(2, 1)).or(cgroup(3, 1));
+        let error = three.resolve_where(true, 2).unwrap_err().to_string();
         assert_eq!(error, "3 cgroups selected, expected 2 at most: select one that they are in");
     }
 
     #[test]
     fn a_process_that_does_not_exist_is_refused() {
-        let error = Filter::tgids([Tgid(0)]).resolve(0).unwrap_err();
-        assert!(matches!(error, FilterError::PidRange { found: 0 } | FilterError::PidNamespace), "{error}");
+        let error = Filter::tgids([Tgid(0)]).resolve_where(true, 0).unwrap_err();
+        assert!(matches!(error, FilterError::PidRange { found: 0 }), "{error}");
+    }
+
+    #[test]
+    fn inside_a_pid_namespace_no_id_may_be_needed() {
+        let says = |filter: Filter| filter.resolve_where(false, 1).unwrap_err();
+        for by_id in [
+            Filter::none(),
+            Filter::tgids([Tgid(1)]),
+            Filter::tids([Tid(1)]),
+            cgroup(7, 1).or(Filter::none()),
+        ] {
+            assert!(matches!(says(by_id.clone()), FilterError::PidNamespace));
+            assert!(matches!(says(by_id.include_self(true)), FilterError::PidNamespace));
+        }
+        for other in [Filter::all(), cgroup(7, 1)] {
+            assert!(matches!(says(other.clone()), FilterError::SelfInPidNamespace));
+            let found = other.include_self(true).resolve_where(false, 1).unwrap();
+            assert!(found.include_self && !found.ids_are_the_kernels);
+        }
     }
 }

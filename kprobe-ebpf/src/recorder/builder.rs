@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     attach::{AttachError, Host, Memory, Object, Offsets, Report, Rings, Setup, groups},
-    filter::{Filter, FilterError, Selection},
+    filter::{Filter, Selection},
     host,
     probe::{FamilyPlan, ProbeFamily},
     ring::{Pacing, Reader},
@@ -34,6 +34,11 @@ const MOST_CGROUPS: usize = 16_384;
 
 /// Kinds of a user's own that have counters in the kernel, from [`Kind::USER`] on.
 const USER_KINDS: u16 = 16;
+
+/// A note of the report.
+const INSIDE_A_PID_NAMESPACE: &str = "recording from inside a pid namespace: the recorder records itself, process ids \
+     are not those seen here, and threads that are there already have no name until they exec or are renamed; to change \
+     that run in the host's (`--pid=host`, `hostPID: true`)";
 
 /// How much a probe is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,10 +167,6 @@ impl<Probes> RecorderBuilder<Probes> {
         let filter = self.filter.as_ref().ok_or(AttachError::NoFilter)?;
         let shards = self.shards()?;
         let selection = filter.resolve(MOST_CGROUPS)?;
-        let by_number = selection.select & (select::TGIDS | select::TIDS) != 0;
-        if by_number && !host::in_initial_pid_namespace().unwrap_or(true) {
-            return Err(FilterError::PidNamespace.into());
-        }
         let host = Host::inspect()?;
         let clocks = host::clocks();
 
@@ -189,7 +190,8 @@ impl<Probes> RecorderBuilder<Probes> {
         let mut objects: Vec<Object> = Vec::new();
         let mut rings: Option<Rings> = None;
         let mut probes = Vec::new();
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> =
+            (!selection.ids_are_the_kernels).then(|| INSIDE_A_PID_NAMESPACE.to_owned()).into_iter().collect();
         let mut wake_context = None;
         for group in groups(&self.plans) {
             let attached = setup.attach_group(&group, &host)?;

@@ -24,6 +24,10 @@ pub(crate) enum Seed {
 
 impl Seed {
     pub(crate) fn of(selection: &Selection) -> Self {
+        if !selection.ids_are_the_kernels {
+            // What `/proc` calls 7 is somebody else in the records.
+            return Self::Tgids(Vec::new());
+        }
         if selection.select & select::ALL != 0 {
             return Self::All;
         }
@@ -109,4 +113,27 @@ fn read_stat(path: &str) -> Option<Stat> {
 fn numbers_in(directory: &str) -> Vec<u32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_another_pid_namespace_are_no_seeds() {
+        let own = kprobe_core::event::Tgid(std::process::id());
+        let mut selection = Selection {
+            select: select::TGIDS,
+            tgids: vec![own],
+            tids: Vec::new(),
+            cgroups: Vec::new(),
+            include_self: true,
+            ids_are_the_kernels: true,
+        };
+        assert_eq!(Seed::of(&selection), Seed::Tgids(vec![own.0]));
+        selection.ids_are_the_kernels = false;
+        assert_eq!(Seed::of(&selection), Seed::Tgids(Vec::new()));
+        selection.select = select::ALL;
+        assert_eq!(Seed::of(&selection), Seed::Tgids(Vec::new()));
+    }
 }

@@ -1,14 +1,19 @@
 //! What cannot be attached says why, in one line, and leaves nothing.
 
+use std::ffi::CStr;
+
 use caps::{CapSet, Capability};
-use kprobe_core::event::Tgid;
+use kprobe_core::{
+    abi::Kind,
+    event::{Syscall, Tgid},
+};
 use kprobe_ebpf::{
     AttachError, Filter, Recorder, RecorderBuilder, SpawnError, Syscalls,
-    filter::{Cgroup, FilterError},
+    filter::{Cgroup, FilterError, SyscallSet},
     host,
 };
 
-use crate::support::{child::Workload, kernel::BpfObjects};
+use crate::support::{child::Workload, kernel::BpfObjects, recording::Recording, workload::sys};
 
 crate::trials!(
     ring_sizes,
@@ -16,6 +21,7 @@ crate::trials!(
     rungs,
     what_is_not_there,
     missing_capabilities,
+    inside_a_pid_namespace,
     a_command_that_cannot_be_recorded,
     a_probe_that_is_not_required,
 );
@@ -129,6 +135,66 @@ fn missing_capabilities() {
         assert_eq!(workload.lines(), [expected.as_str()]);
         assert!(workload.wait().success());
     }
+}
+
+/// The workload: the first process of a new pid namespace, with a `/proc` of its own, attaches and writes what comes of
+/// it.
+#[expect(clippy::print_stdout, reason = "a workload reports on its standard output")]
+pub fn attach_in_pid_namespace() {
+    let name = format!("kprobe-pid-namespace-{}", std::process::id());
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) }, 0);
+    let first = sys::fork(|| {
+        mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE);
+        mount(c"proc", c"/proc", 0);
+        assert_eq!(std::process::id(), 1);
+        let cgroup = host::cgroup2_mount().unwrap().path;
+        let own = cgroup.join(name);
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join("cgroup.procs"), "0").unwrap();
+        let calls = Syscalls::of(SyscallSet::named(["getppid"]).unwrap());
+        let builder = |filter| Recorder::builder().probe(calls.clone()).filter(filter);
+        let by_cgroup = Filter::cgroup(&own).unwrap();
+        println!("{}", error(builder(Filter::none())).1);
+        println!("{}", error(builder(by_cgroup.clone())).1);
+        let mut recording = Recording::start(builder(by_cgroup.include_self(true)));
+        println!("{}", recording.recorder.report().notes.join(" | "));
+        for _ in 0..100 {
+            sys::call(libc::SYS_getppid, [0; 6]);
+        }
+        recording.stop();
+        let recorded = recording.finish();
+        let mut by: Vec<u32> = recorded.all::<Syscall>().iter().map(|call| call.origin.tgid.0).collect();
+        let count = by.len();
+        by.dedup();
+        println!("{count} calls by {by:?}, {} seeds", recorded.books.received(Kind::META_THREAD));
+        std::fs::write(cgroup.join("cgroup.procs"), "0").unwrap();
+        std::fs::remove_dir(&own).unwrap();
+    });
+    assert_eq!(sys::wait_for(first), 0);
+    println!("{first}");
+}
+
+/// Mounts `kind`, where `flags` do not say to do something else.
+fn mount(kind: &CStr, at: &CStr, flags: libc::c_ulong) {
+    // SAFETY: the strings are alive, and no data is passed.
+    let result = unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Its own id there is 1, which the kernel uses for another.
+fn inside_a_pid_namespace() {
+    let mut workload = Workload::start("attach-in-pid-namespace");
+    let lines = workload.lines();
+    assert!(workload.wait().success(), "{lines:?}");
+    let [by_id, without_self, note, recorded, first] = &lines[..] else { panic!("{lines:?}") };
+    assert!(by_id.starts_with("process ids cannot be selected from inside a pid namespace: "), "{by_id}");
+    assert!(
+        without_self.starts_with("the recorder cannot leave itself out from inside a pid namespace: "),
+        "{without_self}"
+    );
+    assert!(note.starts_with("recording from inside a pid namespace: "), "{note}");
+    assert_eq!(*recorded, format!("100 calls by [{first}], 0 seeds"));
 }
 
 fn a_command_that_cannot_be_recorded() {
