@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::mpsc, time::Duration};
 use kprobe_core::{
     abi::PID_LIMIT,
     event::{Event, Syscall, Tgid, Tid},
+    pipeline::BatchBuf,
 };
 use kprobe_ebpf::{
     AddError, Filter, Recorder, RecorderBuilder, Syscalls, filter::SyscallSet, host::cgroup2_mount,
@@ -25,6 +26,7 @@ crate::trials!(
     one_start_of_a_command,
     one_thread_of_two,
     a_cgroup_and_those_below,
+    cgroups_that_nobody_can_name,
     a_set_of_calls,
     calls_that_take_long,
     this_process_only_when_asked,
@@ -207,6 +209,46 @@ fn a_cgroup_and_those_below() {
     let outer = cgroups.outer.file_name().unwrap().to_str().unwrap();
     assert_eq!(names, [outer, "inner"]);
     drop(gates);
+}
+
+/// Cgroups that have gone when their records are drained, which alternate: looking for them again and again would take
+/// longer than the records do.
+fn cgroups_that_nobody_can_name() {
+    const ROUNDS: usize = 200;
+    let test = || {
+        // One CPU, so that all the records are in one ring.
+        sys::pin_to(sys::cpus()[0]);
+        let cgroups = Cgroups::make();
+        let mut gates: Vec<_> = (0..2).map(|_| Workload::start("gate 1 0")).collect();
+        gates.iter_mut().for_each(|gate| assert_eq!(gate.line(), "ready"));
+        Cgroups::enter(&cgroups.outer, gates[0].tgid());
+        Cgroups::enter(&cgroups.inner(), gates[1].tgid());
+        let mut recording =
+            Recording::start(builder(Filter::tgids(gates.iter().map(|gate| Tgid(gate.tgid())))));
+        for _ in 0..ROUNDS {
+            for gate in &mut gates {
+                gate.go();
+                assert_eq!(gate.line(), "done");
+            }
+        }
+        drop(gates);
+        drop(cgroups);
+
+        let opens = Recorder::builder().probe(Syscalls::of(SyscallSet::named(["openat"]).unwrap()));
+        let own = Filter::tids([Tid(sys::tid())]).include_self(true);
+        let opens = Recording::start(opens.filter(own));
+        let mut buf = BatchBuf::default();
+        recording.recorder.drain(&mut buf).unwrap();
+        // Some of them are of ending this recording.
+        let opens = opens.finish().lossless().all::<Syscall>().len();
+        assert!(opens < 40, "{opens} files opened");
+
+        recording.take(&buf.take());
+        let calls = recording.finish().lossless().all::<Syscall>();
+        let changes = calls.windows(2).filter(|two| two[0].origin.cgroup_id != two[1].origin.cgroup_id);
+        assert_eq!((calls.len(), changes.count()), (2 * ROUNDS, 2 * ROUNDS - 1));
+    };
+    std::thread::spawn(test).join().unwrap();
 }
 
 fn a_set_of_calls() {
