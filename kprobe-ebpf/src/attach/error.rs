@@ -37,7 +37,7 @@ pub enum AttachError {
     RingBytes {
         /// What was asked for.
         found: usize,
-        /// The least that works on this machine: a page.
+        /// The least that works on this machine: a page, and with programs of a user's own one for each object.
         least: usize,
         /// The most.
         most: usize,

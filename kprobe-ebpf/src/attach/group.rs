@@ -45,9 +45,10 @@ pub(crate) struct Attached {
     pub(crate) wake_context: Option<String>,
 }
 
+/// By object; a plan of which nothing is wanted needs none.
 pub(crate) fn groups(plans: &[(FamilyPlan, bool)]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
-    for (plan, required) in plans {
+    for (plan, required) in plans.iter().filter(|(plan, _)| !plan.events.is_empty()) {
         match groups.iter_mut().find(|group| *group.object == plan.object) {
             Some(group) => group.plans.push((plan, *required)),
             None => groups.push(Group { object: &plan.object, plans: vec![(plan, *required)] }),

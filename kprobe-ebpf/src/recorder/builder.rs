@@ -37,8 +37,8 @@ const USER_KINDS: u16 = 16;
 
 /// A note of the report.
 const INSIDE_A_PID_NAMESPACE: &str = "recording from inside a pid namespace: the recorder records itself, process ids \
-     are not those seen here, and threads that are there already have no name until they exec or are renamed; to change \
-     that run in the host's (`--pid=host`, `hostPID: true`)";
+     are not those seen here, and threads that are there already have no name until they exec or are renamed; to \
+     change that run in the host's (`--pid=host`, `hostPID: true`)";
 
 /// How much a probe is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,8 @@ impl<Probes> RecorderBuilder<Probes> {
         Self { filter: Some(filter), ..self }
     }
 
-    /// Bytes of all ring buffers together: a power of two, 8 MiB if not set. They are shared out among the CPUs.
+    /// Bytes of all ring buffers together: a power of two, 8 MiB if not set. They are shared out evenly among the
+    /// objects (kprobe's own, and each of a user's), in halves, quarters and so on, and within each among the CPUs.
     #[must_use]
     pub fn ring_bytes(self, ring_bytes: usize) -> Self {
         Self { ring_bytes, ..self }
@@ -153,7 +154,7 @@ impl<Probes> RecorderBuilder<Probes> {
         self.check_probes()?;
         self.check_forbidden()?;
         self.filter.as_ref().ok_or(AttachError::NoFilter)?;
-        self.shards().map(drop)
+        self.share_out().map(drop)
     }
 
     /// Attaches the probes.
@@ -165,7 +166,7 @@ impl<Probes> RecorderBuilder<Probes> {
     pub fn attach(self) -> Result<Recorder<Probes>, AttachError> {
         self.check()?;
         let filter = self.filter.as_ref().ok_or(AttachError::NoFilter)?;
-        let shards = self.shards()?;
+        let Shares { shards, shard_bytes } = self.share_out()?;
         let selection = filter.resolve(MOST_CGROUPS)?;
         let host = Host::inspect()?;
         let clocks = host::clocks();
@@ -183,7 +184,7 @@ impl<Probes> RecorderBuilder<Probes> {
             programs_are_preemptible: host.release.at_least(7, 0),
             cpus: u32::try_from(host.cpus.limit()).unwrap_or(u32::MAX),
             shards,
-            shard_bytes: u32::try_from(self.ring_bytes).unwrap_or(u32::MAX) / shards,
+            shard_bytes,
             selection: &selection,
             forbidden: &self.forbidden,
         };
@@ -293,18 +294,34 @@ impl<Probes> RecorderBuilder<Probes> {
         }
     }
 
-    /// The number of rings for this machine, or why `ring_bytes` cannot be.
-    fn shards(&self) -> Result<u32, AttachError> {
+    /// The rings of each object on this machine, or why `ring_bytes` cannot be.
+    fn share_out(&self) -> Result<Shares, AttachError> {
         let cpus = host::possible_cpus().map_or(1, |cpus| cpus.count());
-        let page = rustix::param::page_size();
-        let wanted = cpus.div_ceil(CPUS_PER_RING).next_power_of_two().min(MOST_RINGS);
-        let found = self.ring_bytes;
-        if !found.is_power_of_two() || found < page || found > MOST_RING_BYTES {
-            return Err(AttachError::RingBytes { found, least: page, most: MOST_RING_BYTES });
-        }
-        // A small ring on a large machine is shared by more CPUs rather than refused.
-        Ok(u32::try_from(wanted.min(found / page)).unwrap_or(1))
+        share_out(self.ring_bytes, groups(&self.plans).len(), cpus, rustix::param::page_size())
     }
+}
+
+/// The rings of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    shards: u32,
+    shard_bytes: u32,
+}
+
+/// Never more than `ring_bytes` for all objects together, and at least a page for each.
+fn share_out(ring_bytes: usize, objects: usize, cpus: usize, page: usize) -> Result<Shares, AttachError> {
+    let shares = objects.next_power_of_two();
+    let least = page * shares;
+    if !ring_bytes.is_power_of_two() || !(least..=MOST_RING_BYTES).contains(&ring_bytes) {
+        return Err(AttachError::RingBytes { found: ring_bytes, least, most: MOST_RING_BYTES });
+    }
+    let share = ring_bytes / shares;
+    let wanted = cpus.div_ceil(CPUS_PER_RING).next_power_of_two().min(MOST_RINGS);
+    // A small ring on a large machine is shared by more CPUs rather than refused.
+    let shards = wanted.min(share / page);
+    // Both are at most MOST_RING_BYTES, which fits.
+    let number = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+    Ok(Shares { shards: number(shards), shard_bytes: number(share / shards) })
 }
 
 /// A user's own kinds are those that have counters and are of no family of kprobe's.
@@ -439,6 +456,34 @@ mod tests {
         assert!(matches!(twice.check(), Err(AttachError::FamilyTwice { family: "sched" })));
         builder().probe(calls("read")).probe(Sched::default()).probe(user::<0x0f00>()).check().unwrap();
         builder().probe(calls("read")).probe_with(Need::Off, calls("write")).check().unwrap();
+    }
+
+    #[test]
+    fn rings_take_no_more_than_was_asked_for() {
+        const PAGE: usize = 4096;
+        for objects in 1..=5 {
+            for cpus in [1, 2, 3, 8, 100, 4096] {
+                for bytes in (0..=31).map(|bits| 1_usize << bits) {
+                    let Ok(Shares { shards, shard_bytes }) = share_out(bytes, objects, cpus, PAGE) else {
+                        assert!(bytes < PAGE * objects.next_power_of_two() || bytes > MOST_RING_BYTES);
+                        continue;
+                    };
+                    let (shards, shard_bytes) = (shards as usize, shard_bytes as usize);
+                    assert!(shards.is_power_of_two() && shard_bytes.is_power_of_two() && shard_bytes >= PAGE);
+                    let all = objects * shards * shard_bytes;
+                    assert!(all <= bytes && all * 2 > bytes, "{all} of {bytes}, {objects} objects");
+                }
+            }
+        }
+        let share = |bytes, objects| share_out(bytes, objects, 8, PAGE).unwrap();
+        assert_eq!(share(8 << 20, 1), Shares { shards: 4, shard_bytes: 2 << 20 });
+        assert_eq!(share(8 << 20, 2), Shares { shards: 4, shard_bytes: 1 << 20 });
+        assert_eq!(share(2 * PAGE, 2), Shares { shards: 1, shard_bytes: 4096 });
+        let error = share_out(2 * PAGE, 3, 8, PAGE).unwrap_err().to_string();
+        let expected =
+            "a ring buffer of 8192 bytes cannot be: expected a power of two from 16384 to 1073741824";
+        assert_eq!(error, expected);
+        assert!(share_out(3 * PAGE, 1, 8, PAGE).is_err());
     }
 
     #[test]

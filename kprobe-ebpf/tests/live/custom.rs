@@ -8,7 +8,7 @@ use kprobe_core::{
     event::{Arch, Field, Origin, Syscall, Type, TypedEvent, Value},
     pipeline::{BatchBuf, Source},
 };
-use kprobe_ebpf::{Filter, Probe, Recorder, Syscalls, include_object};
+use kprobe_ebpf::{AttachError, Filter, Probe, Recorder, Sched, Syscalls, include_object};
 
 use crate::support::{kernel::BpfObjects, recording::Recording};
 
@@ -17,6 +17,7 @@ crate::trials!(
     alone_and_too_small_a_ring,
     beside_system_calls_and_too_small_a_ring,
     a_program_serves_one_probe,
+    rings_are_shared_out,
     an_object_that_is_none
 );
 
@@ -127,7 +128,7 @@ fn beside_system_calls_and_too_small_a_ring() {
         .require(Syscalls::all())
         .require(probe())
         .filter(Filter::none())
-        .ring_bytes(rustix::param::page_size());
+        .ring_bytes(2 * rustix::param::page_size());
     let mut recording = Recording::start(builder);
     let mut workload = recording.spawn("getppid 20000 2");
     recording.run(&mut workload);
@@ -135,6 +136,23 @@ fn beside_system_calls_and_too_small_a_ring() {
     let books = &recorded.books;
     check_counts(books.submitted(Kind::USER), books.submitted(Kind::SYSCALL), recorded.skipped);
     assert!(books.lost(Kind::USER) > 0 && books.lost(Kind::SYSCALL) > 0);
+}
+
+/// What the user gives is for all objects together; an object that has no event takes nothing.
+fn rings_are_shared_out() {
+    let both = || Recorder::builder().require(Syscalls::all()).require(probe()).filter(Filter::none());
+    let recorder = both().ring_bytes(1 << 20).attach().unwrap();
+    assert_eq!(recorder.report().memory().ring_bytes, 1 << 20);
+    drop(recorder);
+    let page = rustix::param::page_size();
+    let refused = both().ring_bytes(page).attach().unwrap_err();
+    assert!(matches!(refused, AttachError::RingBytes { least, .. } if least == 2 * page), "{refused}");
+    let nothing = Sched::default().without_switch().without_waking().without_migrate();
+    let builder = Recorder::builder().probe(nothing).require(probe()).filter(Filter::none());
+    let recorder = builder.ring_bytes(page).attach().unwrap();
+    assert_eq!(recorder.report().memory().ring_bytes, page as u64);
+    let programs: Vec<_> = BpfObjects::own().program_names().into_iter().collect();
+    assert_eq!(programs, ["custom_getpid", "follow_fork_btf"]);
 }
 
 /// Another event, of which the object knows nothing.
