@@ -202,19 +202,57 @@ fn an_exec_by_another_thread_leaves_one_thread() {
     assert_eq!(told(&mut table, call(at(60 * SECOND, 10, 10))), known("third", 10, SECOND, 1));
 }
 
+fn named(cgroup_id: u64, name: &str, flags: u16) -> Vec<u8> {
+    let mut body = abi::CgroupName { len: 0, flags, reserved: 0, text: [0; 64] };
+    body.len = u16::try_from(name.len()).expect("a short name");
+    body.text[..name.len()].copy_from_slice(name.as_bytes());
+    record(Header { cgroup_id, cpu: CPU_NONE, ..Header::default() }, Kind::META_CGROUP, &body)
+}
+
+/// The container of a record of that cgroup.
+fn seen(table: &mut ProcessTable, cgroup_id: u64) -> Option<String> {
+    told(table, call(Header { cgroup_id, ..at(1, 10, 10) })).container.map(|id| id.to_string())
+}
+
+proptest! {
+    /// A container is forgotten when so many others as there is room for were used since.
+    #[test]
+    fn the_container_that_was_not_used_the_longest_is_forgotten(
+        acts in prop::collection::vec((0_u64..8, 0_u8..10), 0..200),
+        limit in 1_usize..6,
+    ) {
+        let mut table = ProcessTable::with_limits(BOOT, TableLimits { containers: limit, ..TableLimits::default() });
+        // The one that was used last is last.
+        let mut known: Vec<(u64, String)> = Vec::new();
+        let mut evicted = 0;
+        for (n, (id, act)) in acts.into_iter().enumerate() {
+            let at = known.iter().position(|(known, _)| *known == id);
+            let before = at.map(|at| known.remove(at));
+            match act {
+                0..3 => {
+                    let name = format!("c{n}");
+                    told(&mut table, named(id, &name, 1));
+                    known.push((id, name));
+                    if known.len() > limit {
+                        known.remove(0);
+                        evicted += 1;
+                    }
+                }
+                3 => drop(told(&mut table, named(id, "a.service", 0))),
+                _ => {
+                    prop_assert_eq!(seen(&mut table, id), before.as_ref().map(|(_, name)| name.clone()));
+                    known.extend(before);
+                }
+            }
+        }
+        prop_assert_eq!(table.row().counts.get("evicted_containers").copied().unwrap_or(0), evicted);
+    }
+}
+
 #[test]
 fn containers_come_from_the_stream() {
     let limits = TableLimits { containers: 2, ..TableLimits::default() };
     let mut table = ProcessTable::with_limits(BOOT, limits);
-    let named = |cgroup_id, name: &str, flags| {
-        let mut body = abi::CgroupName { len: 0, flags, reserved: 0, text: [0; 64] };
-        body.len = u16::try_from(name.len()).expect("a short name");
-        body.text[..name.len()].copy_from_slice(name.as_bytes());
-        record(Header { cgroup_id, cpu: CPU_NONE, ..Header::default() }, Kind::META_CGROUP, &body)
-    };
-    let seen = |table: &mut ProcessTable, cgroup_id| {
-        told(table, call(Header { cgroup_id, ..at(1, 10, 10) })).container.map(|id| id.to_string())
-    };
     assert_eq!(told(&mut table, named(40, "aa", 1)).container.as_deref(), Some("aa"));
     assert_eq!(told(&mut table, named(41, "user.slice", 0)).container, None);
     assert_eq!((seen(&mut table, 40).as_deref(), seen(&mut table, 41)), (Some("aa"), None));
@@ -224,11 +262,12 @@ fn containers_come_from_the_stream() {
     assert!(table.row().counts.is_empty());
     told(&mut table, named(42, "dd", 1));
     assert_eq!(table.row().counts["evicted_containers"], 1);
-    assert_eq!([40, 41, 42].map(|id| seen(&mut table, id)), [None, Some("bb".into()), Some("dd".into())]);
+    // The one that was not seen the longest, though it was not named first.
+    assert_eq!([40, 41, 42].map(|id| seen(&mut table, id)), [Some("cc".into()), None, Some("dd".into())]);
     // It is no container any more, and leaves room.
-    told(&mut table, named(41, "user.slice", 0));
+    told(&mut table, named(40, "user.slice", 0));
     told(&mut table, named(43, "ee", 1));
-    assert_eq!([41, 42, 43].map(|id| seen(&mut table, id)), [None, Some("dd".into()), Some("ee".into())]);
+    assert_eq!([40, 42, 43].map(|id| seen(&mut table, id)), [None, Some("dd".into()), Some("ee".into())]);
     assert_eq!(table.row().counts["evicted_containers"], 1);
 }
 

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod container;
+mod containers;
 mod hash;
 mod slots;
 mod stat;

@@ -1,7 +1,7 @@
-use std::{collections::VecDeque, io::Write, sync::Arc, time::Duration};
+use std::{io::Write, time::Duration};
 
 use super::{
-    hash::IdMap,
+    containers::Containers,
     threads::{Life, Process, Threads, cut},
 };
 use crate::{
@@ -33,11 +33,7 @@ use crate::{
 pub struct ProcessTable {
     boot: BootId,
     threads: Threads,
-    containers: IdMap<u64, Arc<str>>,
-    /// Keys of `containers`, the first named first.
-    containers_by_age: VecDeque<u64>,
-    containers_limit: usize,
-    evicted_containers: u64,
+    containers: Containers,
     received: u64,
     undecodable: u64,
     /// Records of the batch before, as a guess of the next one's.
@@ -45,12 +41,13 @@ pub struct ProcessTable {
 }
 
 /// How much a [`ProcessTable`] may remember. Beyond it what matters least is forgotten: the first thread that exited, else
-/// of some live threads the one that has made no record the longest, the container that was named first.
+/// of some live threads the one that has made no record the longest, the container that has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableLimits {
     /// Threads; each takes about 200 bytes with its process. The default is 131,072.
     pub threads: usize,
-    /// Containers; the default is 16,384.
+    /// Containers; the default is 16,384. A recorder names one again when so many others came, not sooner: with a lower
+    /// limit one that was forgotten stays without a name.
     pub containers: usize,
     /// How long a thread is known after its exit, if there is room; the default is 5 s. Later its ids count as unknown: they
     /// may be another's whose beginning was lost.
@@ -80,10 +77,7 @@ impl ProcessTable {
         Self {
             boot,
             threads: Threads::new(limits.threads, grace_ns),
-            containers: IdMap::default(),
-            containers_by_age: VecDeque::new(),
-            containers_limit: limits.containers.max(1),
-            evicted_containers: 0,
+            containers: Containers::new(limits.containers),
             received: 0,
             undecodable: 0,
             usual: 0,
@@ -197,28 +191,17 @@ impl ProcessTable {
 
     fn name_container(&mut self, named: &CgroupNamed) {
         let id = named.origin.cgroup_id;
-        if !named.is_container {
-            if self.containers.remove(&id).is_some() {
-                self.containers_by_age.retain(|other| *other != id);
-            }
-            return;
-        }
-        if self.containers.insert(id, named.text().into()).is_some() {
-            return;
-        }
-        self.containers_by_age.push_back(id);
-        if self.containers_by_age.len() > self.containers_limit
-            && let Some(first) = self.containers_by_age.pop_front()
-        {
-            self.containers.remove(&first);
-            self.evicted_containers += 1;
+        if named.is_container {
+            self.containers.put(id, named.text().into());
+        } else {
+            self.containers.remove(id);
         }
     }
 
     /// What is known of the threads of a record.
     #[inline]
     fn tell(&mut self, origin: &Origin, other: Other, to: &mut Context) {
-        to.container = self.container(origin);
+        to.container = self.containers.find(origin.cgroup_id);
         if let Some((tgid, tid)) = other {
             to.other_comm = self.comm(origin, tgid, tid);
         }
@@ -240,10 +223,10 @@ impl ProcessTable {
     }
 
     /// For a record that came so late that another process has its ids: what the record says itself.
-    fn tell_former(&self, origin: &Origin, life: Life, to: &mut Context) {
+    fn tell_former(&mut self, origin: &Origin, life: Life, to: &mut Context) {
         to.process = life.start_ns.map(|start_ns| ProcessKey::new(self.boot, life.tgid, start_ns));
         to.parent = life.parent;
-        to.container = self.container(origin);
+        to.container = self.containers.find(origin.cgroup_id);
     }
 
     #[inline]
@@ -252,11 +235,6 @@ impl ProcessTable {
             return idle_comm(origin);
         }
         self.threads.find(tgid, tid, origin.ktime_ns).map_or_else(Comm::default, |(thread, _)| thread.comm)
-    }
-
-    #[inline]
-    fn container(&self, origin: &Origin) -> Option<Arc<str>> {
-        if self.containers.is_empty() { None } else { self.containers.get(&origin.cgroup_id).cloned() }
     }
 }
 
@@ -299,7 +277,7 @@ impl Stage for ProcessTable {
 
     fn row(&self) -> StageRow {
         let counts =
-            [("evicted_threads", self.threads.evicted), ("evicted_containers", self.evicted_containers)];
+            [("evicted_threads", self.threads.evicted), ("evicted_containers", self.containers.evicted)];
         StageRow {
             received: self.received,
             delivered: self.received - self.undecodable,
