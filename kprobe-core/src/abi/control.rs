@@ -67,8 +67,11 @@ pub struct ReaderState {
     pub check_mask: u32,
     /// Unread bytes at which a napping reader is woken early.
     pub wake_bytes: u64,
+    /// Records of all kinds for which the ring had no room, counted after [`Counters::lost`]: where it stands still, the
+    /// reader need not look through those. Written by the kernel.
+    pub lost: u64,
     /// A cache line of its own.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 
 /// Settings that may change while programs run: the one element of the map `CONFIG`. Written by user space.
@@ -81,8 +84,8 @@ pub struct Config {
     pub sample_one_in: [u32; FAMILIES],
     /// Depths in the cgroup v2 tree at which the map `CGROUPS` has entries: bit n for depth n, the root being 0.
     pub cgroup_levels: u32,
-    /// Room for later settings.
-    pub reserved: u32,
+    /// Not 0 once a process was taken out of the selection: its calls may return unselected.
+    pub has_removed: u32,
 }
 
 const _: () = assert!(size_of::<CpuState>() == 4096);

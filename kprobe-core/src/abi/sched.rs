@@ -10,10 +10,10 @@ pub struct SchedSwitch {
     pub next_tgid: u32,
     /// State in which the previous thread left, as the kernel's `TASK_*` bits; 0 means that it is still runnable.
     pub prev_state: u32,
-    /// Kernel priority (0..=139) of the previous thread: below 100 real-time, 120 is nice 0.
-    pub prev_prio: u16,
+    /// Kernel priority of the previous thread: -1 deadline, 0..=99 real-time, 100..=139 by niceness (120 is nice 0).
+    pub prev_prio: i16,
     /// Kernel priority of the next thread.
-    pub next_prio: u16,
+    pub next_prio: i16,
     /// [`SWITCH_PREEMPT`].
     pub flags: u64,
 }
@@ -30,8 +30,8 @@ pub struct SchedWaking {
     pub wakee_tid: u32,
     /// Its process.
     pub wakee_tgid: u32,
-    /// Kernel priority (0..=139) of the woken thread.
-    pub prio: u16,
+    /// Kernel priority of the woken thread.
+    pub prio: i16,
     /// CPU on which it last ran.
     pub target_cpu: u16,
     /// What woke it: one of `CONTEXT_*`.
@@ -62,6 +62,6 @@ pub struct SchedMigrate {
     pub from_cpu: u16,
     /// CPU it goes to.
     pub to_cpu: u16,
-    /// Kernel priority (0..=139).
-    pub prio: u32,
+    /// Kernel priority.
+    pub prio: i32,
 }

@@ -15,10 +15,10 @@ pub struct SchedSwitch {
     pub next_tid: Tid,
     /// How the previous thread left.
     pub prev_state: ThreadState,
-    /// Kernel priority (0..=139) of the previous thread.
-    pub prev_prio: u16,
+    /// Kernel priority of the previous thread: -1 deadline, 0..=99 real-time, 100..=139 by niceness.
+    pub prev_prio: i16,
     /// Kernel priority of the next thread.
-    pub next_prio: u16,
+    pub next_prio: i16,
     /// The previous thread was preempted.
     pub preempt: bool,
 }
@@ -65,8 +65,8 @@ impl TypedEvent for SchedSwitch {
             Type::Text,
             "how the previous thread left: R preempted or yielded, S or D blocked, ...",
         ),
-        Field::new("prev_prio", Type::U64, "kernel priority (0..=139) of the previous thread"),
-        Field::new("next_prio", Type::U64, "kernel priority (0..=139) of the next thread"),
+        Field::new("prev_prio", Type::I64, "kernel priority (-1..=139) of the previous thread"),
+        Field::new("next_prio", Type::I64, "kernel priority (-1..=139) of the next thread"),
         Field::new("preempt", Type::Bool, "the previous thread was preempted"),
     ];
 
@@ -92,8 +92,8 @@ impl TypedEvent for SchedSwitch {
         put("next_tgid", Value::U64(self.next_tgid.0.into()));
         put("next_tid", Value::U64(self.next_tid.0.into()));
         put("prev_state", Value::Text(self.prev_state.letter()));
-        put("prev_prio", Value::U64(self.prev_prio.into()));
-        put("next_prio", Value::U64(self.next_prio.into()));
+        put("prev_prio", Value::I64(self.prev_prio.into()));
+        put("next_prio", Value::I64(self.next_prio.into()));
         put("preempt", Value::Bool(self.preempt));
     }
 }
@@ -108,8 +108,8 @@ pub struct SchedWaking {
     pub wakee_tgid: Tgid,
     /// The woken thread.
     pub wakee_tid: Tid,
-    /// Its kernel priority (0..=139).
-    pub prio: u16,
+    /// Its kernel priority: -1 deadline, 0..=99 real-time, 100..=139 by niceness.
+    pub prio: i16,
     /// CPU on which it last ran.
     pub target_cpu: u16,
     /// What woke it; `None` where the kernel gives no way to tell.
@@ -148,7 +148,7 @@ impl TypedEvent for SchedWaking {
     const FIELDS: &'static [Field] = &[
         Field::new("wakee_tgid", Type::U64, "process of the woken thread"),
         Field::new("wakee_tid", Type::U64, "the woken thread"),
-        Field::new("prio", Type::U64, "its kernel priority (0..=139)"),
+        Field::new("prio", Type::I64, "its kernel priority (-1..=139)"),
         Field::new("target_cpu", Type::U64, "CPU on which it last ran"),
         Field::new(
             "context",
@@ -189,7 +189,7 @@ impl TypedEvent for SchedWaking {
     fn fields(&self, _: Arch, put: &mut dyn FnMut(&'static str, Value<'_>)) {
         put("wakee_tgid", Value::U64(self.wakee_tgid.0.into()));
         put("wakee_tid", Value::U64(self.wakee_tid.0.into()));
-        put("prio", Value::U64(self.prio.into()));
+        put("prio", Value::I64(self.prio.into()));
         put("target_cpu", Value::U64(self.target_cpu.into()));
         if let Some(context) = self.context {
             put("context", Value::Text(context.name()));
@@ -210,8 +210,8 @@ pub struct SchedMigrate {
     pub from_cpu: u16,
     /// CPU it goes to.
     pub to_cpu: u16,
-    /// Its kernel priority (0..=139).
-    pub prio: u32,
+    /// Its kernel priority: -1 deadline, 0..=99 real-time, 100..=139 by niceness.
+    pub prio: i32,
 }
 
 impl TypedEvent for SchedMigrate {
@@ -222,7 +222,7 @@ impl TypedEvent for SchedMigrate {
         Field::new("moved_tid", Type::U64, "the thread that moves"),
         Field::new("from_cpu", Type::U64, "CPU it leaves"),
         Field::new("to_cpu", Type::U64, "CPU it goes to"),
-        Field::new("prio", Type::U64, "its kernel priority (0..=139)"),
+        Field::new("prio", Type::I64, "its kernel priority (-1..=139)"),
     ];
 
     #[inline(always)]
@@ -247,6 +247,6 @@ impl TypedEvent for SchedMigrate {
         put("moved_tid", Value::U64(self.moved_tid.0.into()));
         put("from_cpu", Value::U64(self.from_cpu.into()));
         put("to_cpu", Value::U64(self.to_cpu.into()));
-        put("prio", Value::U64(self.prio.into()));
+        put("prio", Value::I64(self.prio.into()));
     }
 }

@@ -125,7 +125,7 @@ pub fn emit<B: Body>(who: impl Who, now: u64, body: impl FnOnce() -> B) {
     // SAFETY: the counters are in a map element.
     let submitted = atomic::fetch_add(unsafe { &raw mut (*counters).submitted }, 1);
     let Some(mut room) = room else {
-        lose(counters, now);
+        lose(counters, shard, now);
         return;
     };
     let record = room.as_mut_ptr();
@@ -173,7 +173,7 @@ fn is_sampled(kind: Kind, counters: *mut Counters) -> bool {
 
 /// Counts a record that there was no room for.
 #[inline(always)]
-fn lose(counters: *mut Counters, now: u64) {
+fn lose(counters: *mut Counters, shard: u32, now: u64) {
     // The times are written before the count: who sees the count sees times that are not older than it. A loss that user
     // space acknowledges at this very moment leaves an older first time in place, which is still not later than the loss.
     // SAFETY: all five are reads and writes of aligned words in a map element, which user space and programs that
@@ -185,6 +185,10 @@ fn lose(counters: *mut Counters, now: u64) {
         }
         (&raw mut (*counters).lost_last_ns).write_volatile(now);
         atomic::fetch_add(&raw mut (*counters).lost, 1);
+    }
+    if let Some(reader) = READERS.get_ptr_mut(shard) {
+        // SAFETY: the pointer is to a map element.
+        atomic::add(unsafe { &raw mut (*reader).lost }, 1);
     }
 }
 

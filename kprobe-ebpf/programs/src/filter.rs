@@ -35,6 +35,18 @@ pub fn selects_current_of(tgid: u32) -> bool {
     if SELECT.get() & select::ALL != 0 { !is_excluded(tgid) } else { selects_current(Current.thread()) }
 }
 
+/// Whether a call of a thread that is not selected may have been entered while it was: its process was removed, or moved
+/// to another cgroup.
+#[inline(always)]
+pub fn may_have_been_selected() -> bool {
+    if SELECT.get() & select::CGROUPS != 0 {
+        return true;
+    }
+    // SAFETY: the pointer is to a map element; user space may change the word at any time.
+    SELECT.get() & select::TGIDS != 0
+        && config().is_some_and(|config| unsafe { (&raw const (*config).has_removed).read_volatile() } != 0)
+}
+
 /// Whether the current thread is selected; `thread` are its ids.
 #[inline(always)]
 pub fn selects_current(thread: Thread) -> bool {

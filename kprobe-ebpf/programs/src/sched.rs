@@ -31,8 +31,8 @@ pub fn switch<M: Memory>(args: Args) {
         next_tgid: next_ids.tgid,
         // A preempted task stays runnable whatever state it was about to enter.
         prev_state: if is_preempted { 0 } else { args.word(3) as u32 },
-        prev_prio: prev.prio() as u16,
-        next_prio: next.prio() as u16,
+        prev_prio: prev.prio() as i16,
+        next_prio: next.prio() as i16,
         flags: if is_preempted { SWITCH_PREEMPT } else { 0 },
     });
 }
@@ -57,7 +57,7 @@ pub fn waking<M: Memory>(args: Args) {
     emit(who, now(), || SchedWaking {
         wakee_tid: wakee_ids.tid,
         wakee_tgid: wakee_ids.tgid,
-        prio: wakee.prio() as u16,
+        prio: wakee.prio() as i16,
         target_cpu: wakee.cpu(),
         context,
     });

@@ -55,9 +55,9 @@ impl<M: Memory> Task<M> {
         text(self.0.member(&OFF_TASK_STRUCT_COMM))
     }
 
-    /// Kernel priority, 0..=139.
+    /// Kernel priority: -1 of a deadline task, else 0..=139.
     #[inline(always)]
-    pub fn prio(&self) -> u32 {
+    pub fn prio(&self) -> i32 {
         self.0.load(&OFF_TASK_STRUCT_PRIO)
     }
 

@@ -366,6 +366,16 @@ impl Object {
         self.config.u64_at(0, duration_at).store(min_duration_ns, Ordering::Relaxed);
     }
 
+    /// Takes a process out of the selection.
+    pub(crate) fn deselect(&self, tgid: u32) {
+        use std::{mem::offset_of, sync::atomic::Ordering};
+        let Some(tgids) = &self.tgids else { return };
+        // Before the process is taken out: a call that then returns unselected is forgotten. The set's removal is a
+        // read-modify-write with SeqCst, so no program sees it without this.
+        self.config.u32_at(0, offset_of!(abi::Config, has_removed)).store(1, Ordering::SeqCst);
+        tgids.remove(tgid);
+    }
+
     /// Puts the selected processes, threads and cgroups into the maps.
     fn select(&mut self, selection: &Selection) -> Result<(), AttachError> {
         use std::{mem::offset_of, sync::atomic::Ordering};

@@ -69,8 +69,8 @@ impl CpuStates {
     pub(crate) fn rows(&self) -> Vec<ProbeRow> {
         let mut rows = Vec::new();
         for (kind, cpu) in self.each() {
-            // The programs count `submitted` after `lost`... and user space reads them in the opposite order, so that a
-            // record being counted right now shows up as delivered at most, never as lost out of nothing.
+            // The programs count `submitted` before `lost`, and user space reads them in the opposite order: a record being
+            // counted right now is submitted at least, never lost out of nothing.
             let lost = self.counter(kind, cpu, offset_of!(Counters, lost)).load(Ordering::Acquire);
             let submitted = self.counter(kind, cpu, offset_of!(Counters, submitted)).load(Ordering::Acquire);
             let sampled_out =

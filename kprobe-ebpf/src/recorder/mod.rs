@@ -231,8 +231,8 @@ impl<Probes> Recorder<Probes> {
 
     /// Stops recording this process.
     pub fn remove_process(&self, process: Tgid) {
-        for set in self.objects.iter().filter_map(|object| object.tgids.as_ref()) {
-            set.remove(process.0);
+        for object in &self.objects {
+            object.deselect(process.0);
         }
     }
 

@@ -1,7 +1,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     slice,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence},
 };
 
 use aya::maps::{MapData, MapError, MapType};
@@ -63,8 +63,8 @@ pub struct Drained {
     pub stop: Stop,
 }
 
-/// Why a drain stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a drain stopped. Of several rings' reasons the greatest is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
     /// Everything was taken that had been reserved when the drain began.
     CaughtUp,
@@ -224,8 +224,8 @@ impl Ring {
     /// Bytes of the ring that are reserved or submitted and not yet drained.
     #[must_use]
     pub fn unread_bytes(&self) -> usize {
-        // Pairs with smp_store_release(&rb->producer_pos) in __bpf_ringbuf_reserve.
-        self.producer_position().load(Ordering::Acquire).wrapping_sub(self.position)
+        // Relaxed: only the number is of interest.
+        self.producer_position().load(Ordering::Relaxed).wrapping_sub(self.position)
     }
 
     /// Length of the ring.
@@ -241,7 +241,8 @@ impl Ring {
 
     pub(super) fn producer_position(&self) -> &AtomicUsize {
         // SAFETY: the mapping starts with the producer page, which starts with `unsigned long producer_pos`, which the
-        // kernel accesses atomically. It is mapped read-only: it is only ever loaded from.
+        // kernel accesses atomically. It is mapped read-only: it is only ever loaded from, and Relaxed, since other loads
+        // may be instructions that write (see "Atomic accesses to read-only memory" in std::sync::atomic).
         unsafe { AtomicUsize::from_ptr(self.producer.start().cast()) }
     }
 
@@ -265,9 +266,10 @@ impl Ring {
 
     /// Loads the producer position; `now_ns` is a time before that. What is not seen here was reserved later.
     pub(super) fn look_at(&mut self, now_ns: u64) {
-        // Pairs with smp_store_release(&rb->producer_pos) in __bpf_ringbuf_reserve: what lies before this position has
-        // its header, and before it was reserved its busy bit, in place.
-        let position = self.producer_position().load(Ordering::Acquire);
+        let position = self.producer_position().load(Ordering::Relaxed);
+        // With the load above an acquire, which pairs with smp_store_release(&rb->producer_pos) in
+        // __bpf_ringbuf_reserve: what lies before this position has its header, and in it the busy bit, in place.
+        fence(Ordering::Acquire);
         self.target = Target { position, ns: now_ns };
         self.reach();
     }
@@ -333,13 +335,15 @@ impl View {
         prefetch(at.wrapping_add(PREFETCH));
         // SAFETY: positions are multiples of 8 (`total` below, and round_up in __bpf_ringbuf_reserve), so the address
         // is aligned; it is inside the first of the two data mappings, which outlive the drain that took this view; the kernel writes it with xchg or, before the
-        // producer position passes it, plainly. It is mapped read-only: it is only ever loaded from.
+        // producer position passes it, plainly. It is mapped read-only: see `producer_position`.
         let header = unsafe { AtomicU32::from_ptr(at.cast_mut().cast()) };
-        // Pairs with xchg(&hdr->len) in bpf_ringbuf_commit: with the busy bit gone, the record's bytes are there.
-        let header = header.load(Ordering::Acquire);
+        let header = header.load(Ordering::Relaxed);
         if header & BUSY != 0 {
             return Step::Stop(Stop::Busy);
         }
+        // With the load above an acquire, which pairs with xchg(&hdr->len) in bpf_ringbuf_commit: with the busy bit gone,
+        // the record's bytes are there.
+        fence(Ordering::Acquire);
         let total = ((header & !DISCARD) as usize + HEADER).next_multiple_of(8);
         if total > left {
             return Step::Stop(Stop::Corrupt);

@@ -32,8 +32,9 @@ pub(super) fn announce<'a>(idle: impl Iterator<Item = &'a AtomicU32>) {
 
 /// Whether a record was reserved behind `consumed`, after [`announce`]. If so, the reader must [`retract`].
 pub(super) fn has_reserved(producer: &AtomicUsize, consumed: usize) -> bool {
-    // Pairs with smp_store_release(&rb->producer_pos) in __bpf_ringbuf_reserve.
-    producer.load(Ordering::Acquire) != consumed
+    // Relaxed, as every load from a read-only mapping; nothing is read by what it says, and its place behind `announce` is
+    // that fence's doing.
+    producer.load(Ordering::Relaxed) != consumed
 }
 
 /// Takes the announcement back. Needs no order: a program that sees it late wakes for nothing.

@@ -16,6 +16,7 @@ use super::{
     poll::Poll,
     state::ReaderStates,
 };
+use crate::host;
 
 /// Reads several rings and knows when to read them again.
 ///
@@ -55,6 +56,8 @@ pub struct Reader {
     waited: bool,
     /// The last plan took an event of the waker.
     woken: bool,
+    /// Records lost so far, when that was last looked at.
+    lost: u64,
 }
 
 impl Reader {
@@ -64,8 +67,9 @@ impl Reader {
             return Err(RingError::States { rings: rings.len(), states: states.count() });
         }
         let poll = Poll::new(rings.iter().map(Ring::as_fd))?;
+        let cpus = host::possible_cpus().map_or(1, |cpus| cpus.count());
         for (index, ring) in rings.iter().enumerate() {
-            states.set_thresholds(index, ring.len_bytes());
+            states.set_thresholds(index, ring.len_bytes(), cpus.div_ceil(rings.len()));
         }
         let smallest = rings.iter().map(Ring::len_bytes).min().unwrap_or(0);
         let planned_at = positions(&rings);
@@ -80,6 +84,7 @@ impl Reader {
             idle_since_ns: None,
             waited: true,
             woken: false,
+            lost: 0,
         })
     }
 
@@ -95,20 +100,16 @@ impl Reader {
         let mut all = Drained { records: 0, discarded: 0, bytes: 0, stop: Stop::CaughtUp };
         for _ in 0..self.rings.len() {
             if all.bytes != 0 && all.bytes >= limit_bytes {
-                all.stop = Stop::Limit;
+                all.stop = all.stop.max(Stop::Limit);
                 break;
             }
             let one = self.rings[self.turn].copy_into(out, limit_bytes - all.bytes);
             all.records += one.records;
             all.discarded += one.discarded;
             all.bytes += one.bytes;
-            match one.stop {
-                Stop::CaughtUp => {}
-                Stop::Limit => {
-                    all.stop = Stop::Limit;
-                    break;
-                }
-                Stop::Busy | Stop::Corrupt => all.stop = one.stop,
+            all.stop = all.stop.max(one.stop);
+            if one.stop == Stop::Limit {
+                break;
             }
             self.turn = (self.turn + 1) % self.rings.len();
         }
@@ -174,6 +175,12 @@ impl Reader {
             true => Ok(Woken::ByWaker),
             false => self.poll.take(timeout),
         }
+    }
+
+    /// Whether records were lost, in any ring, since this was asked before.
+    pub fn has_new_losses(&mut self) -> bool {
+        let lost = self.states.lost();
+        mem::replace(&mut self.lost, lost) != lost
     }
 
     /// Wakes this reader from elsewhere.

@@ -76,9 +76,10 @@ impl ReaderStates {
     }
 
     /// Tells the programs of a ring how full it may get before they wake a napping reader. Once a quarter is unread,
-    /// and looking often enough that another eighth cannot pass unseen.
-    pub(super) fn set_thresholds(&self, ring: usize, ring_bytes: usize) {
-        let between_checks = (ring_bytes / 8 / (MAX_RECORD + 8)).clamp(1, 256);
+    /// and looking often enough that another eighth cannot pass unseen: each of the `cpus` that fill it looks by its own
+    /// record numbers.
+    pub(super) fn set_thresholds(&self, ring: usize, ring_bytes: usize, cpus: usize) {
+        let between_checks = (ring_bytes / 8 / (MAX_RECORD + 8) / cpus.max(1)).clamp(1, 256);
         let check_mask = u32::try_from(1usize << between_checks.ilog2()).unwrap_or(256) - 1;
         // Relaxed: advice that programs may see late; until they do, 0 makes them look at each record.
         self.wake_bytes(ring).store(ring_bytes as u64 / 4, Ordering::Relaxed);
@@ -90,6 +91,19 @@ impl ReaderStates {
         // SAFETY: `field` gives an address inside the mapping, aligned as in ReaderState; all access, here and in the
         // kernel, is atomic; the mapping lives as long as the borrow of self.
         unsafe { AtomicU32::from_ptr(at.cast()) }
+    }
+
+    /// Records of all rings for which there was no room.
+    pub(super) fn lost(&self) -> u64 {
+        let lost = |ring| {
+            let at = self.field(ring, offset_of!(ReaderState, lost));
+            // SAFETY: as in `idle`.
+            let lost = unsafe { AtomicU64::from_ptr(at.cast()) };
+            // Acquire: behind it `Counters::lost` are read, which the programs counted before; they do both with full
+            // barriers.
+            lost.load(Ordering::Acquire)
+        };
+        (0..self.count()).map(lost).fold(0, u64::wrapping_add)
     }
 
     fn check_mask(&self, ring: usize) -> &AtomicU32 {

@@ -1,16 +1,17 @@
 //! Who runs, who wakes whom, who moves.
 
-use kprobe_core::event::{Event, SchedMigrate, SchedSwitch, SchedWaking, ThreadState, WakeContext};
+use kprobe_core::event::{Event, SchedMigrate, SchedSwitch, SchedWaking, Tgid, ThreadState, WakeContext};
 use kprobe_ebpf::{Filter, Recorder, Sched};
 
 use crate::support::{
+    child::Workload,
     in_vm,
     kernel::{context_switches, wait_until_asleep},
     recording::Recording,
     times,
 };
 
-crate::trials!(switches_as_the_kernel_counts_them, wake_ups_by_a_timer, moves);
+crate::trials!(switches_as_the_kernel_counts_them, wake_ups_by_a_timer, moves, a_deadline_thread);
 
 fn switches_as_the_kernel_counts_them() {
     let rounds = times(5000);
@@ -125,4 +126,34 @@ fn moves() {
     let expected: Vec<_> = (0..count as usize).map(|at| (cpus[at % 2], cpus[(at + 1) % 2])).collect();
     assert!(found.ends_with(&expected), "{found:?}");
     assert!(found.len() < expected.len() + 20, "{found:?}");
+}
+
+/// The kernel's priority of a deadline thread is -1.
+fn a_deadline_thread() {
+    const MS: u64 = 1_000_000;
+    let mut gate = Workload::start("gate 1 0");
+    assert_eq!(gate.line(), "ready");
+    let tid = gate.tgid();
+    // SAFETY: all fields are numbers, for which 0 will do.
+    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    attributes.size = size_of::<libc::sched_attr>() as u32;
+    attributes.sched_policy = libc::SCHED_DEADLINE as u32;
+    (attributes.sched_runtime, attributes.sched_deadline, attributes.sched_period) = (MS, 100 * MS, 100 * MS);
+    // SAFETY: the kernel reads `attributes`, which says how long it is.
+    let set = unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const attributes, 0) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    let filter = Filter::tgids([Tgid(tid)]);
+    let recording = Recording::start(Recorder::builder().probe(Sched::default()).filter(filter));
+    for _ in 0..5 {
+        gate.go();
+        assert_eq!(gate.line(), "done");
+    }
+    let recorded = recording.finish().lossless();
+    let switches: Vec<SchedSwitch> = recorded.all();
+    let away = switches.iter().filter(|switch| switch.origin.tid.0 == tid).map(|switch| switch.prev_prio);
+    let back = switches.iter().filter(|switch| switch.next_tid.0 == tid).map(|switch| switch.next_prio);
+    let wakings: Vec<SchedWaking> = recorded.all();
+    let woken = wakings.iter().filter(|waking| waking.wakee_tid.0 == tid).map(|waking| waking.prio);
+    let priorities: Vec<i16> = away.chain(back).chain(woken).collect();
+    assert!(priorities.len() >= 10 && priorities.iter().all(|priority| *priority == -1), "{priorities:?}");
 }

@@ -1,9 +1,11 @@
 //! System calls with known values.
 
-use kprobe_core::event::{Arch, Syscall};
-use kprobe_ebpf::{Filter, Recorder, Syscalls};
+use kprobe_core::event::{Arch, Syscall, Tgid};
+use kprobe_ebpf::{Filter, Recorder, Syscalls, filter::SyscallSet};
 
 use crate::support::{
+    child::Workload,
+    kernel::wait_until_in,
     recording::Recording,
     workload::calls::{BEGIN, CODE, DUPLICATE, FILE, PIPE_READ, PIPE_WRITE, SLEEP_NS, SOCKET_A, SOCKET_B},
 };
@@ -14,6 +16,7 @@ crate::trials!(
     an_exec_returns_in_the_new_program,
     a_sleeper_that_is_killed,
     forks_return_twice,
+    a_return_out_of_sight,
 );
 
 pub fn name(call: &Syscall) -> &'static str {
@@ -142,4 +145,33 @@ fn forks_return_twice() {
     });
     assert_eq!(in_parent.count(), 50);
     assert_eq!((recorded.books.syscalls.unpaired_exits, recorded.books.syscalls.fork_returns), (0, 50));
+}
+
+/// A process is removed while it is in a call, and added again while it is in the next one of the same number: the entry
+/// of the first is not that of the second.
+fn a_return_out_of_sight() {
+    let mut gate = Workload::start("gate 1 0");
+    assert_eq!(gate.line(), "ready");
+    let gate_is = Tgid(gate.tgid());
+    let reads = Syscalls::of(SyscallSet::named(["read"]).unwrap());
+    let recording = Recording::start(Recorder::builder().probe(reads).filter(Filter::none()));
+    // It is in its first read when it is added, in its second when it is removed, in its third when it is added again.
+    for round in 0..3 {
+        wait_until_in(gate_is.0, libc::SYS_read);
+        match round {
+            1 => recording.recorder.remove_process(gate_is),
+            _ => recording.recorder.add_process(gate_is).unwrap(),
+        }
+        gate.go();
+        assert_eq!(gate.line(), "done");
+    }
+    wait_until_in(gate_is.0, libc::SYS_read);
+    gate.go();
+    assert_eq!(gate.line(), "done");
+    let recorded = recording.finish().lossless();
+    let seen = recorded.all::<Syscall>();
+    // The fourth, seen from its entry to its return.
+    let [fourth] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((name(fourth), fourth.ret), ("read", Some(1)));
+    assert_eq!(recorded.books.syscalls.unpaired_exits, 2);
 }

@@ -104,6 +104,15 @@ pub fn wait_until_asleep(tid: u32) {
     });
 }
 
+/// Waits until a thread sleeps in a call.
+pub fn wait_until_in(tid: u32, nr: i64) {
+    Deadline::wait_for("a thread in a call", || {
+        wait_until_asleep(tid);
+        let call = fs::read_to_string(format!("/proc/{tid}/syscall")).unwrap();
+        call.split(' ').next().is_some_and(|number| number.parse() == Ok(nr))
+    });
+}
+
 /// Voluntary and involuntary context switches of a thread, until now.
 pub fn context_switches(tid: u32) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).unwrap();

@@ -60,6 +60,9 @@ pub fn enter<E: Entries>(source: impl Source) {
 #[inline(always)]
 pub fn exit<E: Entries>(source: impl Source) {
     if !filter::selects_current_of(source.tgid()) {
+        if filter::may_have_been_selected() {
+            forget::<E>();
+        }
         return;
     }
     // As early as can be.
@@ -100,13 +103,23 @@ fn pending<E: Entries>(owner: E::Owner, id: i32) -> Option<*mut Entry> {
     if enter_ns == 0 {
         return None;
     }
-    // An entry is left over if the thread was not selected when that call returned. `rt_sigreturn` shows -1 at its return.
+    // An entry is left over if the return was not seen. `rt_sigreturn` shows -1 at its return.
     if id != of && id != -1 && number::keeps_its_number(of) {
         // SAFETY: see `enter`.
         unsafe { (&raw mut (*entry).enter_ns).write(0) };
         return None;
     }
     Some(entry)
+}
+
+/// The current thread returns from a call that is not recorded: what was remembered of it must not be taken for the entry
+/// of a later one.
+#[inline(always)]
+fn forget<E: Entries>() {
+    if let Some(entry) = E::find(E::owner()) {
+        // SAFETY: see `enter`.
+        unsafe { (&raw mut (*entry).enter_ns).write(0) };
+    }
 }
 
 /// Counts a return whose entry is not known.
