@@ -34,6 +34,7 @@ struct Script {
     info: StreamInfo,
     polls: std::vec::IntoIter<Poll>,
     probes: Vec<ProbeRow>,
+    leaves_some: bool,
     /// How long it was told to wait, at most.
     waits: Arc<Mutex<Vec<Option<Duration>>>>,
 }
@@ -53,7 +54,7 @@ impl Script {
             sampled_out: 3,
         };
         let probes = rows.into_iter().map(row).collect();
-        Self { info: info(), polls: polls.into_iter(), probes, waits: Arc::default() }
+        Self { info: info(), polls: polls.into_iter(), probes, leaves_some: false, waits: Arc::default() }
     }
 }
 
@@ -80,6 +81,10 @@ impl Source for Script {
 
     fn probes(&self) -> Vec<ProbeRow> {
         self.probes.clone()
+    }
+
+    fn leaves_some(&self) -> bool {
+        self.leaves_some
     }
 }
 
@@ -400,6 +405,18 @@ fn a_source_that_gave_less_than_the_kernel_counted_is_a_bug() {
     while run.step().expect("a step").end.is_none() {}
     let ledger = run.finish().ledger;
     assert_eq!(ledger.balance, 7, "{ledger}");
+}
+
+#[test]
+fn what_a_source_says_it_left_behind_is_no_bug() {
+    let mut source = Script::new(one_by_one(4), 0);
+    source.probes[0].submitted += 7;
+    source.leaves_some = true;
+    let mut run = Run::builder(source).build();
+    while run.step().expect("a step").end.is_none() {}
+    let done = run.finish();
+    assert_eq!((done.ledger.balance, done.ledger.stages[0].dropped["shutdown"]), (0, 7), "{}", done.ledger);
+    assert_eq!(done.end, Some(End::Source));
 }
 
 #[test]

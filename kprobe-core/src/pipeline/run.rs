@@ -312,7 +312,8 @@ impl<S: Source> Run<S> {
 
     fn books(&self, left: Left) -> Ledger {
         let probes = self.source.probes();
-        let left = if self.end == Some(End::Source) { Left::Nothing } else { left };
+        let all_came = self.end == Some(End::Source) && !self.source.leaves_some();
+        let left = if all_came { Left::Nothing } else { left };
         let mut drain = self.drain.row(probes.iter().map(ProbeRow::drained).sum(), left);
         drain.counts.extend(self.source.counts());
         let mut stages: Vec<StageRow> =

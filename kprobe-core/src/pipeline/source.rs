@@ -34,6 +34,12 @@ pub trait Source {
     /// that cannot be stopped early goes on to its end.
     fn stop(&mut self) {}
 
+    /// At its end: records that it counted may never come, because it could not wait for them. They are then dropped for
+    /// `shutdown`; from any other source that is at its end they are missing, and that is a bug.
+    fn leaves_some(&self) -> bool {
+        false
+    }
+
     /// Why the stream is not whole, for example because a capture was torn; `None` if it is, as far as is known.
     fn incomplete(&self) -> Option<String> {
         None

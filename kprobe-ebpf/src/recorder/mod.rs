@@ -4,6 +4,7 @@ mod builder;
 mod cgroups;
 mod command;
 mod counters;
+mod grace;
 mod losses;
 mod own;
 mod seeds;
@@ -15,7 +16,7 @@ use std::{
     io,
     marker::PhantomData,
     os::fd::{AsFd, BorrowedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kprobe_core::{
@@ -61,14 +62,23 @@ pub struct Recorder<Probes = ()> {
     pending: Pending,
     cgroups: CgroupNames,
     batch_bytes: usize,
+    /// A ring was found that cannot be read on.
     corrupt: bool,
     /// Processes can be added.
     follows: bool,
-    /// When it was stopped.
-    stopped: Option<std::time::Instant>,
+    stopped: Option<Stopped>,
     /// What the last drain said, until it was waited for.
     next: Option<Next>,
     probes: PhantomData<fn() -> Probes>,
+}
+
+/// No program is attached any more.
+#[derive(Clone, Copy, Debug)]
+struct Stopped {
+    /// Since when no record came.
+    quiet_since: Instant,
+    /// Records may come that nobody waits for.
+    leaves_some: bool,
 }
 
 /// Records of user space that the next drain puts into the stream.
@@ -98,31 +108,44 @@ impl Recorder {
 }
 
 impl<Probes> Recorder<Probes> {
-    /// Appends the records that are there to `out`, at most about `ring_bytes / 4` of them, and never waits.
+    /// Appends the records that are there to `out`, at most about a quarter of the bytes of all rings, but 64 KiB to
+    /// 1 MiB, and never waits.
     ///
     /// After [`Next::Idle`] the recorder's descriptor becomes readable with the next record. After [`Next::Again`] call
     /// again when that time is over, or when the descriptor becomes readable, whichever is first.
     ///
     /// # Errors
-    /// The system refuses to wait on the rings, or a ring does not hold records.
+    /// The system refuses to wait on the rings, or a ring does not hold records; that ring cannot be read any more, and
+    /// each later call says so again. What the other rings gave was appended all the same.
     pub fn drain(&mut self, out: &mut BatchBuf) -> io::Result<Drained> {
         self.put_pending(out);
         let from = out.len();
         let drained = self.reader.copy_into(out.frames_mut(), self.batch_bytes);
-        if drained.stop == Stop::Corrupt && !self.corrupt {
-            self.corrupt = true;
-            return Err(io::Error::other(
-                "a ring buffer holds bytes that are no records; is another program reading it?",
-            ));
-        }
+        self.corrupt |= drained.stop == Stop::Corrupt;
+        let corrupt = self.corrupt.then(|| self.corrupt_ring(out));
         let complete_until_ns = self.reader.drained_until_ns();
-        let next = self.reader.pace()?;
-        self.next = Some(next);
+        let next = self.reader.pace();
         self.cgroups.name_new(out, from, &mut self.own);
         for object in &self.objects {
             losses::put(&object.cpus, &mut self.own, out);
         }
+        if let Some(error) = corrupt {
+            return Err(error);
+        }
+        let next = next?;
+        self.next = Some(next);
         Ok(Drained { complete_until_ns: complete_until_ns.max(self.reader.drained_until_ns()), next })
+    }
+
+    /// Which ring cannot be read on. Each of the others gives a record, if it has one, while it is asked.
+    fn corrupt_ring(&mut self, out: &mut BatchBuf) -> io::Error {
+        let rings = self.reader.rings_mut();
+        let count = rings.len();
+        let at = rings.iter_mut().position(|ring| ring.copy_into(out.frames_mut(), 0).stop == Stop::Corrupt);
+        // Whoever spoilt it may have written something sound over it since.
+        let which =
+            at.map_or_else(|| "a ring buffer".to_owned(), |at| format!("ring buffer {} of {count}", at + 1));
+        io::Error::other(format!("{which} holds bytes that are no records; is another program reading it?"))
     }
 
     /// The events of type `E` in `batch`, in its order. Only a type that one of the probes yields compiles.
@@ -249,10 +272,16 @@ impl<Probes> Recorder<Probes> {
 
     /// Detaches every probe. What is in the rings can still be drained, and the counters can still be read.
     pub fn detach(&mut self) {
+        self.detach_and_wait();
+    }
+
+    /// Whether it could wait for the programs that were just running. If not, a record that is submitted after the last
+    /// drain is left behind, and counted as that.
+    fn detach_and_wait(&mut self) -> bool {
         for object in &mut self.objects {
             object.detach();
         }
-        wait_for_running_programs();
+        grace::wait()
     }
 
     /// Wakes a wait for records from another thread.
@@ -304,18 +333,6 @@ pub enum EventError {
     /// A frame without a record, or the rest of the batch.
     #[error(transparent)]
     Frame(#[from] FrameError),
-}
-
-/// Returns when no program is running any more that began before the call: it may have been on its way to count and submit
-/// one more record when its probe was detached.
-fn wait_for_running_programs() {
-    // MEMBARRIER_CMD_GLOBAL is the kernel's synchronize_rcu() (kernel/sched/membarrier.c), and programs at tracepoints run
-    // inside an RCU read-side critical section. Where it is refused (nohz_full CPUs) the records of the last microsecond
-    // may be missed by the last drain; they are then counted as dropped by `drain`.
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: this command takes no pointers and changes nothing.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    let _refused = result != 0;
 }
 
 fn sampling_record(

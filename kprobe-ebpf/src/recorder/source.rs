@@ -6,7 +6,7 @@ use std::{
 
 use kprobe_core::pipeline::{BatchBuf, Polled, ProbeRow, Source, SourceError, StreamInfo};
 
-use super::{Recorder, SyscallCounts};
+use super::{Recorder, Stopped, SyscallCounts};
 use crate::ring::Next;
 
 /// After the probes are detached, how long a program that was interrupted may take to submit its record.
@@ -26,12 +26,17 @@ impl<Probes> Source for Recorder<Probes> {
         self.wait(longest).map_err(failed)?;
         let before = out.len();
         let drained = self.drain(out).map_err(failed)?;
-        let quiet = drained.next == Next::Idle;
-        if self.stopped.is_some() && out.len() > before {
-            // However much there is and however long it takes the caller, it gets all of it.
-            self.stopped = Some(Instant::now());
+        let mut end = false;
+        if let Some(stopped) = &mut self.stopped {
+            if out.len() > before {
+                // However much there is and however long it takes the caller, it gets all of it.
+                stopped.quiet_since = Instant::now();
+            }
+            end = drained.next == Next::Idle;
+            if !end && stopped.quiet_since.elapsed() > LAST_RECORDS {
+                (end, stopped.leaves_some) = (true, true);
+            }
         }
-        let end = self.stopped.is_some_and(|stopped| quiet || stopped.elapsed() > LAST_RECORDS);
         Ok(Polled { complete_until_ns: drained.complete_until_ns, end })
     }
 
@@ -55,16 +60,22 @@ impl<Probes> Source for Recorder<Probes> {
     }
 
     fn next_seq(&self, cpu: u16) -> Option<u64> {
-        let cpus = &self.builtin().filter(|_| self.stopped.is_some())?.cpus;
+        // What was left behind has its numbers, too.
+        self.stopped.filter(|stopped| !stopped.leaves_some)?;
+        let cpus = &self.builtin()?.cpus;
         (usize::from(cpu) < cpus.len()).then(|| cpus.next_seq(cpu.into()))
     }
 
     fn stop(&mut self) {
         if self.stopped.is_none() {
-            self.detach();
-            self.stopped = Some(Instant::now());
+            let leaves_some = !self.detach_and_wait();
+            self.stopped = Some(Stopped { quiet_since: Instant::now(), leaves_some });
             self.next = None;
         }
+    }
+
+    fn leaves_some(&self) -> bool {
+        self.stopped.is_some_and(|stopped| stopped.leaves_some)
     }
 }
 

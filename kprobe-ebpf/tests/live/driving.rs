@@ -21,7 +21,8 @@ crate::trials!(
     a_thread_whose_function_panics,
     as_a_source,
     an_idle_recorder_is_woken_by_one_record,
-    a_waker
+    a_waker,
+    where_the_system_refuses_to_wait,
 );
 
 const CALLS: u64 = 50_000;
@@ -181,4 +182,48 @@ fn a_waker() {
     }
     recording.take(&buf.take());
     recording.finish();
+}
+
+/// From now on a system call whose first argument is this one fails in this thread and its children.
+fn refuse(nr: i64, first_argument: u32) {
+    let op = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let skip_unless = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let number_at = std::mem::offset_of!(libc::seccomp_data, nr) as u32;
+    let argument_at = std::mem::offset_of!(libc::seccomp_data, args) as u32;
+    let mut filter = [
+        op(load, 0, number_at),
+        op(skip_unless, 3, nr as u32),
+        op(load, 0, argument_at),
+        op(skip_unless, 1, first_argument),
+        op(libc::BPF_RET, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+        op(libc::BPF_RET, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let set = libc::SECCOMP_SET_MODE_FILTER;
+    // SAFETY: `program` is what the call takes, and it and the filter live longer than the call.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, set, 0, &raw const program) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// On a machine with `nohz_full` CPUs membarrier is refused, and whoever gave up CAP_BPF cannot make a map.
+fn where_the_system_refuses_to_wait() {
+    const MEMBARRIER_CMD_GLOBAL: u32 = 1;
+    const BPF_MAP_CREATE: u32 = 0;
+    for refuse_maps in [false, true] {
+        let test = move || {
+            let mut recording = Recording::start(builder());
+            let mut workload = recording.spawn(&format!("getppid {CALLS} 1"));
+            recording.run(&mut workload);
+            refuse(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL);
+            if refuse_maps {
+                refuse(libc::SYS_bpf, BPF_MAP_CREATE);
+            }
+            recording.stop();
+            let source: &dyn Source = &recording.recorder;
+            assert_eq!((source.leaves_some(), source.next_seq(0).is_none()), (refuse_maps, refuse_maps));
+            check(recording);
+        };
+        std::thread::spawn(test).join().unwrap();
+    }
 }
