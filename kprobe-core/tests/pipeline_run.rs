@@ -10,9 +10,10 @@ use std::{
 use kprobe_core::{
     abi::{self, Header, Kind},
     decode::Record,
+    event::Comm,
     pipeline::{
-        Batch, BatchBuf, End, Merge, Polled, ProbeRow, Run, Sink, SinkError, SinkRow, Source, SourceError,
-        Stage, StageRow, StreamInfo,
+        Batch, BatchBuf, Context, End, Merge, Only, Polled, ProbeRow, Run, Sink, SinkError, SinkRow, Source,
+        SourceError, Stage, StageRow, StreamInfo,
     },
     process::ProcessTable,
 };
@@ -455,6 +456,61 @@ fn raw_sinks_see_no_contexts_and_sinks_do() {
     assert_eq!(run.step().expect("a step").end, Some(End::Source));
     assert_eq!(run.finish().ledger.balance, 0);
     assert_eq!(names.map(|names| names.lock().expect("no panic").clone()), [[""], ["abc"]]);
+}
+
+fn context(name: &str) -> Context {
+    Context { comm: Comm::from_text(name.as_bytes()), ..Context::default() }
+}
+
+fn names(batch: &Batch) -> Vec<String> {
+    batch.enriched().map(|one| one.expect("a record").context.comm.to_text().into_owned()).collect()
+}
+
+#[test]
+fn a_context_stays_with_its_record() {
+    let records: Vec<_> = (0..6).map(|n| plain(n, 0, 0, 0)).collect();
+    let record = |n: usize| Record::new(&records[n]).expect("a record");
+    let mut buf = BatchBuf::default();
+    for _ in 0..2 {
+        buf.push(record(0));
+        buf.push(record(1));
+        buf.push_enriched(record(2), context("c"));
+        buf.push(record(3));
+        kprobe_core::decode::put_frame(buf.frames_mut(), &records[3]);
+        buf.push_enriched(record(4), context("e"));
+        buf.push(record(5));
+        assert_eq!(names(&buf.take()), ["", "", "c", "", "", "e", ""]);
+    }
+}
+
+#[test]
+fn only_copies_when_something_has_to_go() {
+    let kinds = [Kind::SYSCALL, Kind::META_MARKER, Kind::SCHED_SWITCH, Kind::SYSCALL];
+    let mut buf = BatchBuf::default();
+    let mut batch = |kinds: &[Kind]| {
+        for (n, kind) in kinds.iter().enumerate() {
+            let bytes = record(Header { ktime_ns: n as u64, ..Header::default() }, *kind, &n);
+            buf.push_enriched(Record::new(&bytes).expect("a record"), context(&n.to_string()));
+        }
+        buf.take()
+    };
+    let mut asked = 0;
+    let mut only = Only::new(|kind| {
+        asked += 1;
+        kind == Kind::SYSCALL
+    });
+    let all = batch(&kinds[..2]);
+    let passed = only.apply(all.clone());
+    assert_eq!((passed.bytes().as_ptr(), names(&passed)), (all.bytes().as_ptr(), names(&all)));
+    let some = only.apply(batch(&kinds));
+    assert_eq!(names(&some), ["0", "1", "3"]);
+    assert_eq!(records_of(&some).iter().map(|record| key(record).0).collect::<Vec<_>>(), [0, 1, 3]);
+    assert!(only.apply(batch(&kinds[2..3])).is_empty());
+    let row = only.row();
+    assert_eq!((row.received, row.delivered, row.dropped["not_wanted"]), (7, 5, 2));
+    // Once for each record that is not about the stream.
+    drop(only);
+    assert_eq!(asked, 5);
 }
 
 /// A user's own object may submit what is no record.

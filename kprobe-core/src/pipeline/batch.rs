@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     bytes: Bytes,
-    /// One for each record, discarded ones not counted; or none at all.
+    /// One for each record, discarded ones not counted; or for the first of them, or none at all.
     contexts: Option<Arc<Vec<Context>>>,
 }
 
@@ -96,26 +96,39 @@ impl Batch {
 pub struct BatchBuf {
     bytes: BytesMut,
     contexts: Vec<Context>,
+    /// Bytes whose records have their contexts.
+    covered: usize,
 }
 
 impl BatchBuf {
     /// Has room for so many bytes of frames.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: BytesMut::with_capacity(bytes), contexts: Vec::new() }
+        Self { bytes: BytesMut::with_capacity(bytes), ..Self::default() }
     }
 
-    /// Appends a record.
+    /// Appends a record. Its context is empty if others of the batch have one.
     #[inline]
     pub fn push(&mut self, record: Record<'_>) {
         put_frame(&mut self.bytes, record.bytes());
     }
 
-    /// Appends a record with its context. A batch has contexts for all of its records or for none.
+    /// Appends a record with its context.
     #[inline]
     pub fn push_enriched(&mut self, record: Record<'_>, context: Context) {
+        if self.bytes.len() > self.covered {
+            self.cover();
+        }
         put_frame(&mut self.bytes, record.bytes());
         self.contexts.push(context);
+        self.covered = self.bytes.len();
+    }
+
+    /// Gives the records that came without a context an empty one.
+    #[cold]
+    fn cover(&mut self) {
+        let records = Frames::new(&self.bytes[self.covered..]).flatten().count();
+        self.contexts.resize(self.contexts.len() + records, Context::default());
     }
 
     /// The buffer of frames, for a source that appends whole frames at once.
@@ -144,6 +157,7 @@ impl BatchBuf {
         // The next batch will be about as long, so that its contexts take one allocation, not a dozen.
         let next = Vec::with_capacity(self.contexts.len());
         let contexts = std::mem::replace(&mut self.contexts, next);
+        self.covered = 0;
         Batch::from_frames(self.bytes.split().freeze()).with_contexts(contexts)
     }
 }

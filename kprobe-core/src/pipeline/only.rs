@@ -5,7 +5,7 @@ use super::{Batch, BatchBuf, Stage, StageRow};
 /// A stage that passes on the kinds that were asked for.
 ///
 /// Some kinds are recorded because others need them: without process events nobody knows whose system call it was.
-/// Records about the stream itself always pass.
+/// Records about the stream itself always pass, and a batch of which nothing has to go passes without being copied.
 #[derive(Debug)]
 pub struct Only<F> {
     wanted: F,
@@ -19,25 +19,40 @@ impl<F: FnMut(Kind) -> bool> Only<F> {
         let row = StageRow { stage: "only".to_owned(), ..StageRow::default() };
         Self { wanted, row, out: BatchBuf::default() }
     }
+
+    fn passes(&mut self, kind: Kind) -> bool {
+        kind.family() == Some(Family::Meta) || (self.wanted)(kind)
+    }
 }
 
 impl<F: FnMut(Kind) -> bool> Stage for Only<F> {
     fn apply(&mut self, batch: Batch) -> Batch {
-        let mut unwanted = 0;
-        for one in batch.enriched().flatten() {
-            let kind = one.record.kind();
-            if kind.family() == Some(Family::Meta) || (self.wanted)(kind) {
-                self.row.delivered += 1;
-                self.out.push_enriched(one.record, one.context.clone());
-            } else {
-                unwanted += 1;
+        let (mut delivered, mut unwanted, mut whole) = (0, 0, true);
+        for one in batch.enriched() {
+            let passes = one.is_ok_and(|one| self.passes(one.record.kind()));
+            if whole && !passes {
+                // Only now is anything copied.
+                whole = false;
+                let before = batch.enriched().flatten().take(delivered);
+                before.for_each(|one| self.out.push_enriched(one.record, one.context.clone()));
             }
-            self.row.received += 1;
+            match one {
+                Ok(one) if passes => {
+                    delivered += 1;
+                    if !whole {
+                        self.out.push_enriched(one.record, one.context.clone());
+                    }
+                }
+                Ok(_) => unwanted += 1,
+                Err(_) => {}
+            }
         }
+        self.row.delivered += delivered as u64;
+        self.row.received += delivered as u64 + unwanted;
         if unwanted > 0 {
             *self.row.dropped.entry("not_wanted".to_owned()).or_default() += unwanted;
         }
-        self.out.take()
+        if whole { batch } else { self.out.take() }
     }
 
     fn row(&self) -> StageRow {
