@@ -3,11 +3,12 @@
 use kprobe_core::abi::{Kind, PID_WORDS, select};
 
 use super::{
-    AttachError, Host, Load, Object, Offsets, Outcome, ProbeReport, Rings, RungReport, WakeContextSource,
+    Arguments, AttachError, Host, Load, Object, Offsets, Outcome, ProbeReport, Rings, RungReport,
+    WakeContextSource,
 };
 use crate::{
     filter::Selection,
-    probe::{EventPlan, FamilyPlan, ObjectBytes, RungPlan, TRACE_EVENT, tracepoint_rungs},
+    probe::{EventPlan, FamilyPlan, Needs, ObjectBytes, RungPlan, TRACE_EVENT, When, tracepoint_rungs},
 };
 
 /// The object built from `programs/`; see `object/TOOLCHAIN` for what built it.
@@ -20,7 +21,7 @@ const MOST_PENDING: u32 = 32_768;
 pub(crate) struct Setup<'a> {
     pub(crate) offsets: Offsets,
     pub(crate) btf: aya::Btf,
-    pub(crate) has_group_dead: bool,
+    pub(crate) arguments: Arguments,
     /// Linux 7.0 and later: see [`TRACE_EVENT`].
     pub(crate) programs_are_preemptible: bool,
     pub(crate) cpus: u32,
@@ -167,7 +168,7 @@ impl Setup<'_> {
     /// Whether it is attached with typed pointers.
     fn follow(&self, attached: &mut Attached) -> Result<bool, AttachError> {
         const TRACEPOINT: &str = "sched_wakeup_new";
-        let rungs = tracepoint_rungs("follow_fork_btf", "follow_fork_raw", TRACEPOINT, &[]);
+        let rungs = tracepoint_rungs("follow_fork_btf", "follow_fork_raw", TRACEPOINT, &[Needs::IDS]);
         if !attached.object.has_program("follow_fork_raw") {
             attached.notes.push(
                 "the object of a user's probe has no follow_fork programs: children are not followed"
@@ -230,10 +231,24 @@ impl Setup<'_> {
     }
 
     fn attach_rung(&self, object: &mut Object, rung: &RungPlan) -> Result<(), String> {
-        if let Some(missing) = self.offsets.missing(&rung.needs) {
+        if let Some(missing) = self.offsets.missing(rung.needed(|when| self.holds(when))) {
             return Err(missing.to_owned());
         }
+        // A user's own program may take the arguments of any kernel.
+        let mut targets = rung.programs.iter().map(|plan| &plan.target).filter(|_| object.is_builtin);
+        if let Some(other) = targets.find_map(|target| self.arguments.refusal(target)) {
+            return Err(other.to_owned());
+        }
         object.attach(&rung.programs, &self.btf)
+    }
+
+    fn holds(&self, when: When) -> bool {
+        match when {
+            When::Always => true,
+            When::ByCgroup => self.selection.select & select::CGROUPS != 0,
+            When::GroupDead => self.arguments.has_group_dead,
+            When::NoGroupDead => !self.arguments.has_group_dead,
+        }
     }
 
     fn globals(
@@ -248,7 +263,7 @@ impl Setup<'_> {
             ("SELECT", self.selection.select.to_le_bytes().to_vec()),
             ("SELF_TGID", own.to_le_bytes().to_vec()),
             ("SHARD_MASK", (self.shards - 1).to_le_bytes().to_vec()),
-            ("HAS_GROUP_DEAD", vec![u8::from(self.has_group_dead)]),
+            ("HAS_GROUP_DEAD", vec![u8::from(self.arguments.has_group_dead)]),
             ("CACHE_TGIDS", vec![u8::from(caches_tgids)]),
         ]);
         globals.extend(source.map(WakeContextSource::globals).unwrap_or_default());
@@ -266,7 +281,7 @@ impl Setup<'_> {
             ("CPUS", self.cpus),
             ("TGIDS", bits(select::TGIDS)),
             ("TIDS", bits(select::TIDS)),
-            ("EXITED", if self.has_group_dead { 1 } else { PID_WORDS }),
+            ("EXITED", if self.arguments.has_group_dead { 1 } else { PID_WORDS }),
             ("CGROUPS", cgroups.next_power_of_two()),
             ("ENTERS", MOST_PENDING),
         ]

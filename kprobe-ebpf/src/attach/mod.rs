@@ -1,5 +1,7 @@
-//! From plans to programs in the kernel: what this machine allows, the offsets of its structs, the ladder of each probe.
+//! From plans to programs in the kernel: what this machine allows, the offsets of its structs, the arguments of its
+//! tracepoints, the ladder of each probe.
 
+mod arguments;
 mod context;
 mod error;
 mod group;
@@ -8,6 +10,7 @@ mod offsets;
 mod preflight;
 mod report;
 
+pub(crate) use arguments::Arguments;
 pub(crate) use context::WakeContextSource;
 pub use error::AttachError;
 pub(crate) use group::{Setup, groups};

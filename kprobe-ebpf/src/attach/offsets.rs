@@ -97,8 +97,8 @@ impl Offsets {
     }
 
     /// Why the first of `needs` that was not found is missing.
-    pub(crate) fn missing(&self, needs: &[&'static str]) -> Option<&str> {
-        needs.iter().find_map(|need| self.missing.get(*need).map(String::as_str))
+    pub(crate) fn missing(&self, mut needs: impl Iterator<Item = &'static str>) -> Option<&str> {
+        needs.find_map(|need| self.missing.get(need).map(String::as_str))
     }
 
     /// All symbols, for the test that compares them with the object.
@@ -114,10 +114,15 @@ mod tests {
 
     use std::collections::BTreeSet;
 
-    use object::{Object as _, ObjectSymbol as _};
+    use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SymbolKind};
 
     use super::*;
-    use crate::attach::WakeContextSource;
+    use crate::{
+        ProbeFamily as _, Process, Sched, Syscalls,
+        attach::WakeContextSource,
+        btf::builder::BtfBuilder,
+        probe::{FamilyPlan, When},
+    };
 
     static OBJECT: &[u8] = aya::include_bytes_aligned!("../../object/kprobe.o");
 
@@ -136,5 +141,101 @@ mod tests {
         let ours: BTreeSet<_> = Offsets::symbols().chain(of_context).collect();
         assert!(in_object.len() > 30, "{in_object:?}");
         assert_eq!(in_object, ours);
+    }
+
+    /// Members that a program can do without; it says that what they tell is absent.
+    const MAY_BE_ABSENT: [&str; 8] = [
+        "OFF_TASK_STRUCT_THREAD_INFO_STATUS",
+        "OFF_TASK_STRUCT_MM",
+        "OFF_MM_STRUCT_EXE_FILE",
+        "OFF_FILE_F_INODE",
+        "OFF_INODE_I_INO",
+        "OFF_INODE_I_SB",
+        "OFF_SUPER_BLOCK_S_DEV",
+        "OFF_PREEMPT_COUNT",
+    ];
+
+    fn plans() -> [FamilyPlan; 3] {
+        [Process::default().plan().0, Sched::default().plan().0, Syscalls::all().plan().0]
+    }
+
+    /// The offsets that a program's instructions refer to, and those of the functions that it calls.
+    fn used_by<'a>(object: &object::File<'a>, program: &str) -> BTreeSet<&'a str> {
+        let mut used = BTreeSet::new();
+        let mut todo: Vec<_> = object.symbols().filter(|symbol| symbol.name() == Ok(program)).collect();
+        assert_eq!(todo.len(), 1, "{program}");
+        while let Some(function) = todo.pop() {
+            let section = object.section_by_index(function.section_index().unwrap()).unwrap();
+            // A call by the section's own symbol: whatever is in it.
+            let range = match function.kind() {
+                SymbolKind::Section => 0..section.size(),
+                _ => function.address()..function.address() + function.size(),
+            };
+            for (at, relocation) in section.relocations().filter(|(at, _)| range.contains(at)) {
+                let RelocationTarget::Symbol(target) = relocation.target() else {
+                    panic!("{program} at {at}")
+                };
+                let target = object.symbol_by_index(target).unwrap();
+                let name = target.name().unwrap();
+                if name.starts_with("OFF_") {
+                    used.insert(name);
+                } else if matches!(target.kind(), SymbolKind::Text | SymbolKind::Section) {
+                    todo.push(target);
+                }
+            }
+        }
+        used
+    }
+
+    #[test]
+    fn rungs_need_what_their_programs_read() {
+        let object = object::File::parse(OBJECT).unwrap();
+        for event in plans().iter().flat_map(|plan| &plan.events) {
+            let mut by_any = BTreeSet::new();
+            let mut needed_by_any = BTreeSet::new();
+            for rung in &event.rungs {
+                let programs = rung.programs.iter().map(|plan| used_by(&object, &plan.program));
+                let used: BTreeSet<_> = programs.flatten().collect();
+                let needed: BTreeSet<_> = rung.needed(|_| true).collect();
+                let unnamed: Vec<_> = used
+                    .iter()
+                    .filter(|used| !needed.contains(*used) && !MAY_BE_ABSENT.contains(used))
+                    .collect();
+                assert!(unnamed.is_empty(), "{} of {}: {unnamed:?}", rung.name, event.name);
+                by_any.extend(used);
+                needed_by_any.extend(needed);
+            }
+            let unused: Vec<_> = needed_by_any.difference(&by_any).collect();
+            assert!(unused.is_empty(), "{}: {unused:?}", event.name);
+        }
+        assert!(used_by(&object, "sched_switch_raw").contains("OFF_CGROUP_ANCESTORS"));
+        assert!(used_by(&object, "process_exit_raw").contains("OFF_SIGNAL_STRUCT_FLAGS"));
+        assert_eq!(used_by(&object, "enters_exit_raw"), BTreeSet::new());
+    }
+
+    /// As before 6.1: a cgroup knows its ancestors' ids and not where they are.
+    #[test]
+    fn a_missing_field_matters_where_it_is_read() {
+        let mut b = BtfBuilder::new();
+        let int = b.int("int", 4);
+        b.structure("cgroup", 8, &[("level", int, 0), ("kn", int, 4)]);
+        b.structure("css_set", 8, &[("dfl_cgrp", int, 0)]);
+        b.structure("kernfs_node", 8, &[("id", int, 0)]);
+        let (info, counter) = (b.structure("thread_info", 4, &[("cpu", int, 0)]), int);
+        let task = [
+            ("pid", int, 0),
+            ("tgid", int, 4),
+            ("prio", int, 8),
+            ("cgroups", counter, 12),
+            ("thread_info", info, 16),
+        ];
+        b.structure("task_struct", 64, &task);
+        let offsets = Offsets::find(&Btf::parse(&b.blob()).unwrap());
+        let [_, sched, _] = plans();
+        for rung in sched.events.iter().flat_map(|event| &event.rungs) {
+            assert_eq!(offsets.missing(rung.needed(|when| when == When::Always)), None, "{}", rung.name);
+            let missing = offsets.missing(rung.needed(|_| true)).unwrap();
+            assert!(missing.contains("ancestors") && missing.contains("cgroup"), "{missing}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Facts about the machine that decide what can be attached and how records are to be read.
 //!
-//! Each is one small function with a typed answer; nothing is cached and nothing is changed (but
-//! [`Memlock::raise`], which says so). What reads a file takes its format apart in a function of its own, which is what the tests check.
+//! Each is one small function with a typed answer; nothing is cached and nothing is changed. What reads a file takes
+//! its format apart in a function of its own, which is what the tests check.
 
 mod cgroup;
 mod clocks;
@@ -9,7 +9,6 @@ pub mod command;
 mod cpus;
 mod error;
 mod kernel;
-mod memlock;
 mod mounts;
 mod namespace;
 mod privilege;
@@ -21,7 +20,6 @@ pub use clocks::clocks;
 pub use cpus::{CpuList, possible_cpus};
 pub use error::HostError;
 pub use kernel::{KernelRelease, boot_id, host_name, kernel_release};
-pub use memlock::Memlock;
 pub use mounts::{Mount, mounts};
 pub use namespace::{in_initial_pid_namespace, in_initial_user_namespace};
 pub use privilege::{Capabilities, Lockdown, UnprivilegedBpf, lockdown, unprivileged_bpf};

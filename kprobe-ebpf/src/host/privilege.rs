@@ -8,16 +8,14 @@ use super::mounts::mounts;
 
 /// The effective capabilities that matter to attaching.
 ///
-/// They are those of this process's user namespace: outside the [initial one](super::in_initial_user_namespace) they are worth nothing here.
+/// They are those of this process's user namespace: outside the [initial one](super::in_initial_user_namespace) they
+/// are worth nothing here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent rights")]
 pub struct Capabilities {
     /// `CAP_BPF`: load programs, create maps. Since Linux 5.8.
     pub bpf: bool,
     /// `CAP_PERFMON`: attach to tracing targets, read kernel memory. Since Linux 5.8.
     pub perfmon: bool,
-    /// `CAP_SYS_RESOURCE`: raise the limit of locked memory, needed before Linux 5.11.
-    pub sys_resource: bool,
     /// `CAP_SYS_ADMIN`: includes the first two.
     pub sys_admin: bool,
 }
@@ -39,21 +37,15 @@ impl Capabilities {
         Ok(Self {
             bpf: has(Capability::CAP_BPF)?,
             perfmon: has(Capability::CAP_PERFMON)?,
-            sys_resource: has(Capability::CAP_SYS_RESOURCE)?,
             sys_admin: has(Capability::CAP_SYS_ADMIN)?,
         })
     }
 
     /// Names of the capabilities that recording needs and this process lacks; none if it may record.
-    ///
-    /// `memlock` says that the kernel charges maps to the limit of locked memory, see [`Memlock`](super::Memlock).
     #[must_use]
-    pub fn missing(self, memlock: bool) -> Vec<&'static str> {
-        let needed = [
-            (self.bpf || self.sys_admin, "CAP_BPF"),
-            (self.perfmon || self.sys_admin, "CAP_PERFMON"),
-            (self.sys_resource || !memlock, "CAP_SYS_RESOURCE"),
-        ];
+    pub fn missing(self) -> Vec<&'static str> {
+        let needed =
+            [(self.bpf || self.sys_admin, "CAP_BPF"), (self.perfmon || self.sys_admin, "CAP_PERFMON")];
         needed.into_iter().filter(|(held, _)| !held).map(|(_, name)| name).collect()
     }
 }
@@ -133,12 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_depends_on_the_kernel() {
-        let none = Capabilities { bpf: false, perfmon: false, sys_resource: false, sys_admin: false };
-        assert_eq!(none.missing(false), ["CAP_BPF", "CAP_PERFMON"]);
-        assert_eq!(none.missing(true), ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_RESOURCE"]);
-        assert!(Capabilities { bpf: true, perfmon: true, ..none }.missing(false).is_empty());
-        assert_eq!(Capabilities { sys_admin: true, ..none }.missing(true), ["CAP_SYS_RESOURCE"]);
+    fn what_is_missing_has_a_name() {
+        let none = Capabilities { bpf: false, perfmon: false, sys_admin: false };
+        assert_eq!(none.missing(), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(Capabilities { bpf: true, ..none }.missing(), ["CAP_PERFMON"]);
+        assert_eq!(Capabilities { perfmon: true, ..none }.missing(), ["CAP_BPF"]);
+        assert!(Capabilities { bpf: true, perfmon: true, ..none }.missing().is_empty());
+        assert!(Capabilities { sys_admin: true, ..none }.missing().is_empty());
     }
 
     #[test]
@@ -147,8 +140,7 @@ mod tests {
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
         let mask = u64::from_str_radix(line.trim(), 16).unwrap();
         let has = |number: u32| mask >> number & 1 != 0;
-        let expected =
-            Capabilities { bpf: has(39), perfmon: has(38), sys_resource: has(24), sys_admin: has(21) };
+        let expected = Capabilities { bpf: has(39), perfmon: has(38), sys_admin: has(21) };
         assert_eq!(Capabilities::effective().unwrap(), expected);
     }
 }

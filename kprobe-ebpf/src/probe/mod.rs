@@ -10,7 +10,8 @@ mod syscalls;
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
 pub(crate) use plan::{
-    EventPlan, FamilyPlan, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT, Target, tracepoint_rungs,
+    EventPlan, FamilyPlan, Needs, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT, Target, When,
+    tracepoint_rungs,
 };
 pub use plan::{ProbeFamily, Yields};
 pub use process::Process;

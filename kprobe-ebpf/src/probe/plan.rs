@@ -5,8 +5,8 @@ use kprobe_core::{
     event::TypedEvent,
 };
 
-/// Something that [`RecorderBuilder::probe`](crate::RecorderBuilder::probe) takes: a family of kprobe's own probes, or a
-/// user's [`Probe`](super::Probe).
+/// Something that [`RecorderBuilder::probe`](crate::RecorderBuilder::probe) takes: a family of kprobe's own probes, or
+/// a user's [`Probe`](super::Probe).
 ///
 /// Sealed: a user's programs come in through [`Probe`](super::Probe).
 pub trait ProbeFamily: sealed::Sealed {
@@ -62,7 +62,47 @@ pub(crate) struct RungPlan {
     pub(crate) name: &'static str,
     pub(crate) programs: Vec<ProgramPlan>,
     /// Frozen offsets that must have been found.
-    pub(crate) needs: Vec<&'static str>,
+    pub(crate) needs: Vec<Needs>,
+}
+
+/// Frozen offsets that a program cannot do without: unset, a typed one is refused by the verifier, but one that reads
+/// by the helper reads anything. Those that it can do without are in no list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs(pub(crate) When, pub(crate) &'static [&'static str]);
+
+/// When offsets are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Whatever is recorded.
+    Always,
+    /// If processes are selected by cgroup.
+    ByCgroup,
+    /// If `sched_process_exit` says whether the process ends.
+    GroupDead,
+    /// If it does not.
+    NoGroupDead,
+}
+
+impl Needs {
+    /// The ids of a task.
+    pub(crate) const IDS: Self = Self(When::Always, &["OFF_TASK_STRUCT_PID", "OFF_TASK_STRUCT_TGID"]);
+    /// The cgroup in the header of each record, where the program has the current task at hand. Others ask a helper.
+    pub(crate) const CGROUP_ID: Self = Self(
+        When::Always,
+        &["OFF_TASK_STRUCT_CGROUPS", "OFF_CSS_SET_DFL_CGRP", "OFF_CGROUP_KN", "OFF_KERNFS_NODE_ID"],
+    );
+    /// Whether a task that is not the current one is in a selected cgroup.
+    pub(crate) const ANCESTORS: Self = Self(
+        When::ByCgroup,
+        &[
+            "OFF_TASK_STRUCT_CGROUPS",
+            "OFF_CSS_SET_DFL_CGRP",
+            "OFF_CGROUP_LEVEL",
+            "OFF_CGROUP_ANCESTORS",
+            "OFF_CGROUP_KN",
+            "OFF_KERNFS_NODE_ID",
+        ],
+    );
 }
 
 /// One program and its attach target.
@@ -104,28 +144,34 @@ impl ProgramPlan {
 
 impl RungPlan {
     /// The rung of a trace event.
-    pub(crate) fn trace_event(programs: Vec<ProgramPlan>, needs: &[&'static str]) -> Self {
+    pub(crate) fn trace_event(programs: Vec<ProgramPlan>, needs: &[Needs]) -> Self {
         Self { name: TRACE_EVENT, programs, needs: needs.to_vec() }
+    }
+
+    /// Offsets that it needs where `holds`.
+    pub(crate) fn needed(&self, holds: impl Fn(When) -> bool) -> impl Iterator<Item = &'static str> {
+        self.needs.iter().filter(move |needs| holds(needs.0)).flat_map(|needs| needs.1).copied()
     }
 }
 
-/// Name of the rung of trace events. From Linux 7.0 on it is the best where there is one: a thread can be preempted inside a
-/// program at a raw tracepoint, and the kernel then skips the program for every thread that runs there meanwhile. At trace
-/// events preemption is off.
+/// Name of the rung of trace events. From Linux 7.0 on it is the best where there is one: a thread can be preempted
+/// inside a program at a raw tracepoint, and the kernel then skips the program for every thread that runs there
+/// meanwhile. At trace events preemption is off.
 pub(crate) const TRACE_EVENT: &str = "tracepoint";
 
-/// The two rungs that every tracepoint has: with and without the verifier's knowledge of types.
+/// The two rungs that every tracepoint has: with and without the verifier's knowledge of types. `needs` are those of
+/// both; the typed one also reads the cgroup itself.
 pub(crate) fn tracepoint_rungs(
     btf_program: &'static str,
     raw_program: &'static str,
     tracepoint: &'static str,
-    needs: &[&'static str],
+    needs: &[Needs],
 ) -> Vec<RungPlan> {
     vec![
         RungPlan {
             name: "tp_btf",
             programs: vec![ProgramPlan::btf(btf_program, tracepoint)],
-            needs: needs.to_vec(),
+            needs: [needs, &[Needs::CGROUP_ID]].concat(),
         },
         RungPlan {
             name: "raw_tp",

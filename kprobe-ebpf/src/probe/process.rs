@@ -4,7 +4,7 @@ use kprobe_core::{
 };
 
 use super::{
-    EventPlan, FamilyPlan, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, Yields,
+    EventPlan, FamilyPlan, Needs, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, When, Yields,
     plan::{sealed, tracepoint_rungs},
 };
 
@@ -22,25 +22,31 @@ impl sealed::Sealed for Process {}
 
 impl ProbeFamily for Process {
     fn plan(self) -> sealed::Plan {
-        const LIFE: [&str; 5] = [
-            "OFF_TASK_STRUCT_PID",
-            "OFF_TASK_STRUCT_TGID",
-            "OFF_TASK_STRUCT_REAL_PARENT",
-            "OFF_TASK_STRUCT_GROUP_LEADER",
-            "OFF_TASK_STRUCT_START_BOOTTIME",
+        /// Who its parent is and when it began.
+        const BORN: Needs =
+            Needs(When::Always, &["OFF_TASK_STRUCT_REAL_PARENT", "OFF_TASK_STRUCT_START_BOOTTIME"]);
+        const LEADER: Needs = Needs(When::Always, &["OFF_TASK_STRUCT_GROUP_LEADER"]);
+        const FORK: &[Needs] = &[Needs::IDS, BORN, Needs::ANCESTORS];
+        const EXEC: &[Needs] = &[Needs::IDS, BORN, LEADER, Needs(When::Always, &["OFF_TASK_STRUCT_COMM"])];
+        const EXIT: &[Needs] = &[
+            Needs::IDS,
+            BORN,
+            LEADER,
+            Needs(
+                When::Always,
+                &[
+                    "OFF_TASK_STRUCT_EXIT_CODE",
+                    "OFF_TASK_STRUCT_SIGNAL",
+                    "OFF_SIGNAL_STRUCT_FLAGS",
+                    "OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE",
+                ],
+            ),
+            Needs(When::NoGroupDead, &["OFF_SIGNAL_STRUCT_LIVE"]),
         ];
-        const EXIT: [&str; 9] = [
-            "OFF_TASK_STRUCT_PID",
-            "OFF_TASK_STRUCT_TGID",
-            "OFF_TASK_STRUCT_REAL_PARENT",
-            "OFF_TASK_STRUCT_GROUP_LEADER",
-            "OFF_TASK_STRUCT_START_BOOTTIME",
-            "OFF_TASK_STRUCT_EXIT_CODE",
-            "OFF_TASK_STRUCT_SIGNAL",
-            "OFF_SIGNAL_STRUCT_FLAGS",
-            "OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE",
-        ];
-        let event = |kind, name, btf, raw, tracepoint, needs: &[&'static str]| EventPlan {
+        const EXEC_EVENT: Needs = Needs(When::Always, &["OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID"]);
+        const EXIT_EVENT: Needs =
+            Needs(When::GroupDead, &["OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD"]);
+        let event = |kind, name, btf, raw, tracepoint, needs: &[Needs]| EventPlan {
             kind,
             name,
             rungs: tracepoint_rungs(btf, raw, tracepoint, needs),
@@ -52,7 +58,7 @@ impl ProbeFamily for Process {
                 "process_fork_btf",
                 "process_fork_raw",
                 "sched_wakeup_new",
-                &LIFE,
+                FORK,
             ),
             event(
                 Kind::PROCESS_EXEC,
@@ -60,7 +66,7 @@ impl ProbeFamily for Process {
                 "process_exec_btf",
                 "process_exec_raw",
                 "sched_process_exec",
-                &LIFE,
+                EXEC,
             ),
             event(
                 Kind::PROCESS_EXIT,
@@ -68,7 +74,7 @@ impl ProbeFamily for Process {
                 "process_exit_btf",
                 "process_exit_raw",
                 "sched_process_exit",
-                &EXIT,
+                EXIT,
             ),
             event(
                 Kind::PROCESS_RENAME,
@@ -76,17 +82,17 @@ impl ProbeFamily for Process {
                 "process_rename_btf",
                 "process_rename_raw",
                 "task_rename",
-                &["OFF_TASK_STRUCT_PID", "OFF_TASK_STRUCT_TGID"],
+                &[Needs::IDS, Needs::ANCESTORS],
             ),
         ];
         // Behind those: see TRACE_EVENT.
         events[1].rungs.push(RungPlan::trace_event(
             vec![ProgramPlan::event("process_exec_tp", "sched", "sched_process_exec")],
-            &[&LIFE[..], &["OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID"]].concat(),
+            &[EXEC, &[Needs::CGROUP_ID, EXEC_EVENT]].concat(),
         ));
         events[2].rungs.push(RungPlan::trace_event(
             vec![ProgramPlan::event("process_exit_tp", "sched", "sched_process_exit")],
-            &EXIT,
+            &[EXIT, &[Needs::CGROUP_ID, EXIT_EVENT]].concat(),
         ));
         sealed::Plan(FamilyPlan {
             family: Family::Process,

@@ -4,7 +4,7 @@ use kprobe_core::{
 };
 
 use super::{
-    EventPlan, FamilyPlan, ObjectBytes, ProbeFamily, Yields,
+    EventPlan, FamilyPlan, Needs, ObjectBytes, ProbeFamily, When, Yields,
     plan::{sealed, tracepoint_rungs},
 };
 
@@ -57,26 +57,23 @@ impl sealed::Sealed for Sched {}
 
 impl ProbeFamily for Sched {
     fn plan(self) -> sealed::Plan {
-        const TASK: [&str; 3] = ["OFF_TASK_STRUCT_PID", "OFF_TASK_STRUCT_TGID", "OFF_TASK_STRUCT_PRIO"];
-        const PLACED: [&str; 4] = [
-            "OFF_TASK_STRUCT_PID",
-            "OFF_TASK_STRUCT_TGID",
-            "OFF_TASK_STRUCT_PRIO",
-            "OFF_TASK_STRUCT_THREAD_INFO_CPU",
-        ];
+        const PRIO: Needs = Needs(When::Always, &["OFF_TASK_STRUCT_PRIO"]);
+        const CPU: Needs = Needs(When::Always, &["OFF_TASK_STRUCT_THREAD_INFO_CPU"]);
+        const TASK: &[Needs] = &[Needs::IDS, PRIO, Needs::ANCESTORS];
+        const PLACED: &[Needs] = &[Needs::IDS, PRIO, CPU, Needs::ANCESTORS];
         let mut events = Vec::new();
         if self.switch {
             events.push(EventPlan {
                 kind: Kind::SCHED_SWITCH,
                 name: "sched.switch",
-                rungs: tracepoint_rungs("sched_switch_btf", "sched_switch_raw", "sched_switch", &TASK),
+                rungs: tracepoint_rungs("sched_switch_btf", "sched_switch_raw", "sched_switch", TASK),
             });
         }
         if self.waking {
             events.push(EventPlan {
                 kind: Kind::SCHED_WAKING,
                 name: "sched.waking",
-                rungs: tracepoint_rungs("sched_waking_btf", "sched_waking_raw", "sched_waking", &PLACED),
+                rungs: tracepoint_rungs("sched_waking_btf", "sched_waking_raw", "sched_waking", PLACED),
             });
         }
         if self.migrate {
@@ -87,7 +84,7 @@ impl ProbeFamily for Sched {
                     "sched_migrate_btf",
                     "sched_migrate_raw",
                     "sched_migrate_task",
-                    &PLACED,
+                    PLACED,
                 ),
             });
         }

@@ -5,7 +5,9 @@ use kprobe_core::{
     event::Syscall,
 };
 
-use super::{EventPlan, FamilyPlan, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, Yields, plan::sealed};
+use super::{
+    EventPlan, FamilyPlan, Needs, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, When, Yields, plan::sealed,
+};
 use crate::filter::{SyscallSet, shapes};
 
 /// System calls: one [`Syscall`] for each completed call, with the times of its entry and its return.
@@ -61,9 +63,13 @@ impl sealed::Sealed for Syscalls {}
 
 impl ProbeFamily for Syscalls {
     fn plan(self) -> sealed::Plan {
-        const ARGS: [&str; 6] =
-            ["OFF_ARG_0", "OFF_ARG_1", "OFF_ARG_2", "OFF_ARG_3", "OFF_ARG_4", "OFF_ARG_5"];
-        let rung = |name, programs| RungPlan { name, programs, needs: ARGS.to_vec() };
+        const REGISTERS: Needs = Needs(
+            When::Always,
+            &["OFF_SYSCALL_NR", "OFF_ARG_0", "OFF_ARG_1", "OFF_ARG_2", "OFF_ARG_3", "OFF_ARG_4", "OFF_ARG_5"],
+        );
+        // With task storage the current task is at hand, however the program is attached.
+        let in_task = [REGISTERS, Needs::IDS, Needs::CGROUP_ID];
+        let rung = |name, programs, needs: &[Needs]| RungPlan { name, programs, needs: needs.to_vec() };
         let rungs = vec![
             rung(
                 "tp_btf",
@@ -71,6 +77,7 @@ impl ProbeFamily for Syscalls {
                     ProgramPlan::btf("syscall_enter_btf", "sys_enter"),
                     ProgramPlan::btf("syscall_exit_btf", "sys_exit"),
                 ],
+                &in_task,
             ),
             rung(
                 "raw_tp",
@@ -78,13 +85,14 @@ impl ProbeFamily for Syscalls {
                     ProgramPlan::raw("syscall_enter_raw", "sys_enter"),
                     ProgramPlan::raw("syscall_exit_raw", "sys_exit"),
                 ],
+                &in_task,
             ),
             RungPlan::trace_event(
                 vec![
                     ProgramPlan::event("syscall_enter_tp", "raw_syscalls", "sys_enter"),
                     ProgramPlan::event("syscall_exit_tp", "raw_syscalls", "sys_exit"),
                 ],
-                &[],
+                &in_task[1..],
             ),
             rung(
                 "raw_tp+hash",
@@ -93,6 +101,7 @@ impl ProbeFamily for Syscalls {
                     ProgramPlan::raw("syscall_exit_raw_hash", "sys_exit"),
                     ProgramPlan::raw("enters_exit_raw", "sched_process_exit"),
                 ],
+                &[REGISTERS],
             ),
         ];
         let words = self.set.words();

@@ -14,7 +14,7 @@ use super::{
     seeds::{self, Seed},
 };
 use crate::{
-    attach::{AttachError, Host, Memory, Object, Offsets, Report, Rings, Setup, groups},
+    attach::{Arguments, AttachError, Host, Memory, Object, Offsets, Report, Rings, Setup, groups},
     filter::{Filter, Selection},
     host,
     probe::{FamilyPlan, ProbeFamily},
@@ -177,10 +177,7 @@ impl<Probes> RecorderBuilder<Probes> {
                 probe: "kprobe".to_owned(),
                 reason: error.to_string(),
             })?,
-            has_group_dead: host
-                .btf
-                .func_proto_params("btf_trace_sched_process_exit")
-                .is_ok_and(|params| params.len() > 2),
+            arguments: Arguments::find(&host.btf),
             programs_are_preemptible: host.release.at_least(7, 0),
             cpus: u32::try_from(host.cpus.limit()).unwrap_or(u32::MAX),
             shards,
