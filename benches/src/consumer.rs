@@ -4,11 +4,10 @@
 use std::{
     hint::black_box,
     io::{BufRead as _, Write as _, stdin, stdout},
-    os::fd::{BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd},
 };
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::MapData;
 use bytes::BytesMut;
 use kprobe_core::{
     abi::{CPU_NONE, Kind, SYSCALL_HAS_FD, SYSCALL_HAS_REQUESTED, SYSCALL_HAS_RET},
@@ -57,6 +56,7 @@ impl Seen {
             fd: Some(fd),
             requested: Some(requested),
             ret: Some(ret),
+            ..
         } = call
         else {
             self.errors += 1;
@@ -111,17 +111,18 @@ pub(crate) fn serve(core: usize, ring: RawFd, readers: RawFd, program: RawFd) ->
     pin(core)?;
     precise_naps()?;
     let program = Program(inherited(program)?);
-    let map = |fd| Ok::<_, anyhow::Error>(MapData::from_fd(inherited(fd)?)?);
+    // SAFETY: this process is told to read the ring, and its parent does not.
+    let map = |ring| Ok::<_, anyhow::Error>(unsafe { Ring::map(inherited(ring)?) }?);
     for line in stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
         let outcome = match words[..] {
             ["resident", cycles, per_cycle] => {
-                resident(Ring::map(map(ring)?)?, &program, cycles.parse()?, per_cycle.parse()?)?
+                resident(map(ring)?, &program, cycles.parse()?, per_cycle.parse()?)?
             }
             ["sustained", with_delays] => {
-                let states = ReaderStates::map(&map(readers)?)?;
-                let reader = Reader::new(vec![Ring::map(map(ring)?)?], states, Pacing::default())?;
+                let states = ReaderStates::map(inherited(readers)?.as_fd())?;
+                let reader = Reader::new(vec![map(ring)?], states, Pacing::default())?;
                 sustained(reader, with_delays != "0")?
             }
             _ => bail!("unknown command {line:?}"),

@@ -157,7 +157,7 @@ impl Seen {
 
     #[inline]
     fn take_call(&mut self, call: &Syscall) {
-        let Syscall { origin, nr, enter_ns, fd, requested, ret } = *call;
+        let Syscall { origin, nr, enter_ns, fd, requested, ret, .. } = *call;
         let is_thread = origin.tgid == self.tgid && origin.tid.0 == self.tgid.0 && origin.cgroup_id != 0;
         let is_ordered = self.last_ns <= enter_ns && enter_ns <= origin.ktime_ns;
         self.last_ns = origin.ktime_ns;

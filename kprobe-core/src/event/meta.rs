@@ -8,6 +8,7 @@ use crate::{
 
 /// The kernel had no room for records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lost {
     /// When the loss was noticed.
     pub origin: Origin,
@@ -64,6 +65,7 @@ impl TypedEvent for Lost {
 
 /// A mark that a user put into the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Marker {
     /// When it was put there.
     pub origin: Origin,
@@ -91,6 +93,7 @@ impl TypedEvent for Marker {
 
 /// From here on a family is sampled, or filtered by duration, like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sampling {
     /// When it was set.
     pub origin: Origin,
@@ -148,6 +151,7 @@ impl TypedEvent for Sampling {
 
 /// A thread that was alive when recording began. The origin names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ThreadSeed {
     /// The thread, and when it was looked at.
     pub origin: Origin,
@@ -189,6 +193,7 @@ impl TypedEvent for ThreadSeed {
 
 /// What the origin's cgroup is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CgroupNamed {
     /// The cgroup, and when it was looked at.
     pub origin: Origin,

@@ -6,6 +6,7 @@ use crate::{
 
 /// A process or a thread was created. The origin names the thread that created it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProcessFork {
     /// The creating thread.
     pub origin: Origin,
@@ -64,6 +65,7 @@ impl TypedEvent for ProcessFork {
 
 /// A process began another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProcessExec {
     /// The process, already with its new program.
     pub origin: Origin,
@@ -123,6 +125,7 @@ impl TypedEvent for ProcessExec {
 
 /// A thread ended; with the last thread its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProcessExit {
     /// The thread that ends.
     pub origin: Origin,
@@ -204,6 +207,7 @@ impl TypedEvent for ProcessExit {
 
 /// A thread got another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProcessRename {
     /// The thread that did it.
     pub origin: Origin,

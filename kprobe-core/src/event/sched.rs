@@ -6,6 +6,7 @@ use crate::{
 
 /// A CPU went from one thread to another. The origin names the thread that leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SchedSwitch {
     /// The thread that leaves the CPU.
     pub origin: Origin,
@@ -101,6 +102,7 @@ impl TypedEvent for SchedSwitch {
 /// A thread is being woken. The origin names the thread that was current, which is the waker only if the context is
 /// [`WakeContext::Task`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SchedWaking {
     /// The thread that was current.
     pub origin: Origin,
@@ -118,6 +120,7 @@ pub struct SchedWaking {
 
 /// In which context a wake-up happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WakeContext {
     /// The current thread did it.
     Task,
@@ -199,6 +202,7 @@ impl TypedEvent for SchedWaking {
 
 /// A thread moved to another CPU. The origin names the thread that was current, which need not be the one that moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SchedMigrate {
     /// The thread that was current.
     pub origin: Origin,

@@ -6,6 +6,7 @@ use crate::{
 
 /// A completed system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Syscall {
     /// The calling thread. The time is that of the return; of the entry for a call that never returns.
     pub origin: Origin,
@@ -32,6 +33,7 @@ pub struct SyscallNr {
 
 /// The way a program calls the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum SyscallAbi {
     /// That of 64-bit programs.
     Native,

@@ -11,7 +11,7 @@ use super::{AttachError, report::MapMemory};
 use crate::{
     probe::{ProgramPlan, Target},
     recorder::{CpuStates, PidSet},
-    ring::{ReaderStates, Ring},
+    ring::{ReaderStates, Ring, RingError},
     shared::SharedArray,
 };
 
@@ -76,7 +76,9 @@ impl Object {
         for shard in 0..load.shards {
             let ring = ring_map(load.shard_bytes).map_err(AttachError::map)?;
             outer.set(shard, &ring, 0).map_err(AttachError::map)?;
-            rings.push(Ring::map(ring)?);
+            let ring = ring.fd().as_fd().try_clone_to_owned().map_err(RingError::Os)?;
+            // SAFETY: made on the lines above; only the programs know it besides.
+            rings.push(unsafe { Ring::map(ring) }?);
         }
         let data = |name: &str| {
             let map = ebpf
@@ -84,7 +86,7 @@ impl Object {
                 .ok_or_else(|| bad(format!("it has no map {name}; build it on kprobe-programs")))?;
             map_data(map).ok_or_else(|| bad(format!("its map {name} is not an array")))
         };
-        let states = ReaderStates::map(data("READERS")?)?;
+        let states = ReaderStates::map(data("READERS")?.fd().as_fd())?;
         let cpus = CpuStates::map(data("CPUS")?, load.kinds)?;
         let config = SharedArray::map(data("CONFIG")?)?;
         let pids = |name| ebpf.map(name).and_then(map_data).map(PidSet::map).transpose();

@@ -1,12 +1,14 @@
 use std::{
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     slice,
     sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence},
 };
 
-use aya::maps::{MapData, MapError, MapType};
+use aya::maps::{MapData, MapError, MapInfo, MapType};
 use bytes::BytesMut;
 use rustix::{
+    io::Errno,
     mm::ProtFlags,
     param::page_size,
     time::{ClockId, clock_gettime},
@@ -81,16 +83,16 @@ pub enum Stop {
 #[non_exhaustive]
 pub enum RingError {
     /// The map is not a ring buffer.
-    #[error("map is {found:?}, not a ring buffer")]
+    #[error("map is a {found}, not a ring buffer")]
     NotARing {
         /// What it is.
-        found: MapType,
+        found: String,
     },
     /// The map cannot hold [`ReaderState`](kprobe_core::abi::ReaderState)s.
-    #[error("map is {found:?} with values of {value_size} bytes, not a mappable array of ReaderState")]
+    #[error("map is a {found} with values of {value_size} bytes, not a mappable array of ReaderState")]
     NotReaders {
         /// What it is.
-        found: MapType,
+        found: String,
         /// Bytes of a value.
         value_size: u32,
     },
@@ -106,26 +108,45 @@ pub enum RingError {
         states: usize,
     },
     /// The kernel would not say what the map is.
-    #[error(transparent)]
-    Info(#[from] MapError),
+    #[error("not a map of this kernel: {0}")]
+    Info(String),
     /// A system call failed.
     #[error("ring buffer: {0}")]
-    Os(#[from] rustix::io::Errno),
+    Os(#[from] io::Error),
+}
+
+impl From<Errno> for RingError {
+    fn from(error: Errno) -> Self {
+        Self::Os(error.into())
+    }
+}
+
+impl From<MapError> for RingError {
+    fn from(error: MapError) -> Self {
+        Self::Info(error.to_string())
+    }
+}
+
+/// What the kernel says of a map.
+pub(super) fn info(map: BorrowedFd<'_>) -> Result<MapInfo, RingError> {
+    Ok(MapData::from_fd(map.try_clone_to_owned()?)?.info()?)
 }
 
 impl Ring {
     /// Takes over the reading of a ring buffer map (Linux 5.8).
-    pub fn map(map: MapData) -> Result<Self, RingError> {
-        let info = map.info()?;
+    ///
+    /// # Errors
+    /// It is no ring buffer, or it cannot be mapped.
+    ///
+    /// # Safety
+    /// While this exists nobody else reads the ring, in this process or another: a second reader gives room back to the
+    /// kernel, which then writes over records that [`consume`](Self::consume) has lent out.
+    pub unsafe fn map(fd: OwnedFd) -> Result<Self, RingError> {
+        let info = info(fd.as_fd())?;
         let found = info.map_type()?;
         if found != MapType::RingBuf {
-            return Err(RingError::NotARing { found });
+            return Err(RingError::NotARing { found: format!("{found:?}") });
         }
-        let fd = map.fd().as_fd().try_clone_to_owned().map_err(|error| {
-            // It fails for want of descriptors.
-            rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::MFILE)
-        })?;
-        drop(map);
         let bytes = info.max_entries() as usize;
         // ringbuf_map_mmap_kern: the first page is the only one that may be writable, and it must be mapped alone.
         let consumer = Mapping::new(fd.as_fd(), 0, page_size(), ProtFlags::READ | ProtFlags::WRITE)?;

@@ -1,12 +1,12 @@
 use std::{
-    mem,
+    io, mem,
     num::NonZeroU64,
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
 use bytes::BytesMut;
-use rustix::{io, thread::set_current_timer_slack};
+use rustix::thread::set_current_timer_slack;
 
 use super::{
     Drained, Next, Pacing, Ring, RingError, Stop, Waker, Woken,
@@ -173,7 +173,7 @@ impl Reader {
         self.waited = true;
         match mem::take(&mut self.woken) {
             true => Ok(Woken::ByWaker),
-            false => self.poll.take(timeout),
+            false => Ok(self.poll.take(timeout)?),
         }
     }
 
@@ -215,7 +215,7 @@ impl AsFd for Reader {
 ///
 /// For a thread that does nothing but drain: it sets the thread's timer slack to 1 ns.
 pub fn precise_naps() -> io::Result<()> {
-    set_current_timer_slack(NonZeroU64::new(1))
+    Ok(set_current_timer_slack(NonZeroU64::new(1))?)
 }
 
 fn positions(rings: &[Ring]) -> usize {

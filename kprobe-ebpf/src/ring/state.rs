@@ -1,14 +1,14 @@
 use std::{
     mem::offset_of,
-    os::fd::AsFd as _,
+    os::fd::BorrowedFd,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use aya::maps::{MapData, MapType};
+use aya::maps::MapType;
 use kprobe_core::abi::{MAX_RECORD, ReaderState};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
-use super::{RingError, mapping::Mapping};
+use super::{RingError, buffer::info, mapping::Mapping};
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -28,18 +28,18 @@ struct Part {
 
 impl ReaderStates {
     /// Maps `READERS`: an array of [`ReaderState`] with `BPF_F_MMAPABLE` (Linux 5.5).
-    pub fn map(map: &MapData) -> Result<Self, RingError> {
-        let info = map.info()?;
+    pub fn map(map: BorrowedFd<'_>) -> Result<Self, RingError> {
+        let info = info(map)?;
         let found = info.map_type()?;
         let right = found == MapType::Array
             && info.value_size() as usize == size_of::<ReaderState>()
             && info.map_flags() & MMAPABLE != 0;
         if !right {
-            return Err(RingError::NotReaders { found, value_size: info.value_size() });
+            return Err(RingError::NotReaders { found: format!("{found:?}"), value_size: info.value_size() });
         }
         let count = info.max_entries() as usize;
         let len = count * size_of::<ReaderState>();
-        let memory = Mapping::new(map.fd().as_fd(), 0, len, ProtFlags::READ | ProtFlags::WRITE)?;
+        let memory = Mapping::new(map, 0, len, ProtFlags::READ | ProtFlags::WRITE)?;
         Ok(Self::over(memory, count))
     }
 

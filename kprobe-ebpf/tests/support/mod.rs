@@ -31,6 +31,7 @@ pub fn main(trials: Vec<Trial>) {
 const HANGS: Duration = Duration::from_secs(300);
 
 /// A test that fails by panicking. If it never ends, the process does, with the test's name.
+#[expect(clippy::print_stderr, reason = "nothing else is left to say it with")]
 pub fn trial(name: &str, test: fn()) -> Trial {
     let name = name.split_once("::").map_or(name, |(_, below)| below).to_owned();
     Trial::test(name.clone(), move || {
