@@ -18,8 +18,17 @@ pub(crate) enum WakeContextSource {
 }
 
 impl WakeContextSource {
-    /// Those that this kernel may have, best first, and why not the first of all.
-    pub(crate) fn candidates(btf: &Btf) -> Vec<Self> {
+    /// Those that this kernel may have, best first.
+    ///
+    /// # Errors
+    /// Why it can have none.
+    pub(crate) fn candidates(btf: &Btf) -> Result<Vec<Self>, &'static str> {
+        // include/linux/sched.h: only with CONFIG_PREEMPT_RT.
+        if btf.member_offset("task_struct", "softirq_disable_cnt").is_ok() {
+            return Err(
+                "a PREEMPT_RT kernel serves softirqs in threads, and its preempt count does not show them",
+            );
+        }
         // Until 6.1 and from 6.15 on it is a variable of its own, in between a member of `pcpu_hot`.
         let alone = btf.var_id("__preempt_count").map(|variable| (variable, 0));
         let hot = || {
@@ -32,7 +41,7 @@ impl WakeContextSource {
             candidates.push(Self::PreemptCount { variable: variable.0, offset });
         }
         candidates.push(Self::Depths);
-        candidates
+        Ok(candidates)
     }
 
     /// As the report has it.
@@ -119,6 +128,20 @@ fn marked_instructions(object: &[u8]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::btf::builder::BtfBuilder;
+
+    fn kernel_with(field: &str) -> Btf {
+        let mut builder = BtfBuilder::new();
+        let int = builder.int("int", 4);
+        builder.structure("task_struct", 4, &[(field, int, 0)]);
+        Btf::parse(&builder.blob()).expect("sound BTF")
+    }
+
+    #[test]
+    fn real_time_kernels_have_none() {
+        assert_eq!(WakeContextSource::candidates(&kernel_with("prio")), Ok(vec![WakeContextSource::Depths]));
+        assert!(WakeContextSource::candidates(&kernel_with("softirq_disable_cnt")).is_err());
+    }
 
     #[test]
     fn the_marker_becomes_a_variable_of_the_kernel() {

@@ -76,7 +76,11 @@ impl Setup<'_> {
             return self.attach_with(group, None).map(|(attached, _)| attached);
         }
         let mut refusals = Vec::new();
-        for source in WakeContextSource::candidates(&host.btf) {
+        let candidates = WakeContextSource::candidates(&host.btf).unwrap_or_else(|reason| {
+            refusals.push(reason.to_owned());
+            Vec::new()
+        });
+        for source in candidates {
             let (mut attached, refused) = self.attach_with(group, Some(source))?;
             match refused {
                 Some(reason) => refusals.push(format!("not {}: {reason}", source.name())),
