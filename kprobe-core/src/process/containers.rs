@@ -41,9 +41,8 @@ impl Containers {
     /// The name of a container, which is used now.
     #[inline]
     pub(super) fn find(&mut self, id: u64) -> Option<Arc<str>> {
-        if self.newest.is_none() {
-            return None;
-        }
+        // Where there are no containers nothing is looked up.
+        self.newest?;
         let slot = *self.by_id.get(&id)?;
         self.touch(slot);
         self.slots.get(slot).map(|container| Arc::clone(&container.name))
