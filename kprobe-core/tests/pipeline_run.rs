@@ -77,7 +77,7 @@ impl Source for Script {
                 cause: None,
             });
         }
-        Ok(Polled { complete_until_ns: poll.complete_until_ns, end: self.polls.len() == 0 })
+        Ok(Polled::until(poll.complete_until_ns).ended(self.polls.len() == 0))
     }
 
     fn probes(&self) -> Vec<ProbeRow> {
@@ -531,7 +531,7 @@ fn a_record_without_a_header_costs_itself() {
                 kprobe_core::decode::put_frame(out.frames_mut(), frame);
             }
             self.given = true;
-            Ok(Polled { complete_until_ns: 9, end: true })
+            Ok(Polled::until(9).ended(true))
         }
 
         fn probes(&self) -> Vec<ProbeRow> {

@@ -57,6 +57,12 @@ fn call(by: Header) -> Vec<u8> {
     record(by, Kind::SYSCALL, &abi::Syscall::default())
 }
 
+fn limits(change: impl FnOnce(&mut TableLimits)) -> TableLimits {
+    let mut limits = TableLimits::default();
+    change(&mut limits);
+    limits
+}
+
 fn contexts(batch: &Batch) -> Vec<Context> {
     batch.enriched().map(|one| one.expect("a record").context.clone()).collect()
 }
@@ -166,7 +172,7 @@ fn a_late_record_of_a_former_process_changes_nothing() {
 
 #[test]
 fn an_exited_thread_is_known_for_the_grace() {
-    let limits = TableLimits { exited_grace: Duration::from_secs(2), ..TableLimits::default() };
+    let limits = limits(|limits| limits.exited_grace = Duration::from_secs(2));
     let mut table = ProcessTable::with_limits(BOOT, limits);
     told(&mut table, seed(1, 10, 10, SECOND, 1, "a"));
     let a = known("a", 10, SECOND, 1);
@@ -221,7 +227,7 @@ proptest! {
         acts in prop::collection::vec((0_u64..8, 0_u8..10), 0..200),
         limit in 1_usize..6,
     ) {
-        let mut table = ProcessTable::with_limits(BOOT, TableLimits { containers: limit, ..TableLimits::default() });
+        let mut table = ProcessTable::with_limits(BOOT, limits(|limits| limits.containers = limit));
         // The one that was used last is last.
         let mut known: Vec<(u64, String)> = Vec::new();
         let mut evicted = 0;
@@ -251,7 +257,7 @@ proptest! {
 
 #[test]
 fn containers_come_from_the_stream() {
-    let limits = TableLimits { containers: 2, ..TableLimits::default() };
+    let limits = limits(|limits| limits.containers = 2);
     let mut table = ProcessTable::with_limits(BOOT, limits);
     assert_eq!(told(&mut table, named(40, "aa", 1)).container.as_deref(), Some("aa"));
     assert_eq!(told(&mut table, named(41, "user.slice", 0)).container, None);
@@ -331,7 +337,7 @@ fn discarded_records_do_not_shift_contexts() {
 
 #[test]
 fn evictions_take_the_first_exited_then_the_unused() {
-    let limits = TableLimits { threads: 4, ..TableLimits::default() };
+    let limits = limits(|limits| limits.threads = 4);
     let mut table = ProcessTable::with_limits(BOOT, limits);
     for pid in 10..14 {
         told(&mut table, seed(1, pid, pid, SECOND, 1, "p"));
@@ -352,7 +358,7 @@ fn evictions_take_the_first_exited_then_the_unused() {
 
 #[test]
 fn threads_that_make_records_outlive_a_storm_of_others() {
-    let limits = TableLimits { threads: 4, ..TableLimits::default() };
+    let limits = limits(|limits| limits.threads = 4);
     let mut table = ProcessTable::with_limits(BOOT, limits);
     told(&mut table, seed(1, 10, 10, SECOND, 1, "forks"));
     told(&mut table, seed(1, 11, 11, SECOND, 1, "works"));
@@ -382,7 +388,7 @@ proptest! {
         acts in prop::collection::vec((0_u32..200, any::<bool>(), any::<bool>()), 1..400),
         threads in 1_usize..40,
     ) {
-        let limits = TableLimits { threads, ..TableLimits::default() };
+        let limits = limits(|limits| limits.threads = threads);
         let mut table = ProcessTable::with_limits(BOOT, limits);
         for (now, (pid, is_exit, is_thread)) in (1_u64..).map(|n| n * 20_000_000).zip(acts) {
             let pid = pid + 10;

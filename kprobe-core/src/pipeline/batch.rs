@@ -32,6 +32,7 @@ pub struct Context {
 
 /// A record with its context.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Enriched<'a> {
     /// The record.
     pub record: Record<'a>,

@@ -56,6 +56,7 @@ impl Cpu {
 
 /// What became of the numbers of one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GapReport {
     /// The CPU.
     pub cpu: u16,
@@ -88,6 +89,7 @@ impl GapReport {
 
 /// What a batch held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Observed {
     /// Records.
     pub records: u64,

@@ -68,6 +68,7 @@ pub enum End {
 
 /// What one step did.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Step {
     /// Records that the source gave.
     pub records: u64,
@@ -80,6 +81,7 @@ pub struct Step {
 /// What a run leaves.
 #[derive(Debug)]
 #[must_use]
+#[non_exhaustive]
 pub struct Finished {
     /// The books.
     pub ledger: Ledger,

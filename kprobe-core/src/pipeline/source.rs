@@ -48,12 +48,27 @@ pub trait Source {
 
 /// What [`Source::poll`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Polled {
     /// Every record up to this time (`CLOCK_MONOTONIC`, nanoseconds) has been appended, in this call or before, but for
     /// those that a program was just writing.
     pub complete_until_ns: u64,
     /// There will be no more records.
     pub end: bool,
+}
+
+impl Polled {
+    /// Every record up to this time has been appended, and there will be more.
+    #[must_use]
+    pub const fn until(complete_until_ns: u64) -> Self {
+        Self { complete_until_ns, end: false }
+    }
+
+    /// The same, and whether these were the last.
+    #[must_use]
+    pub const fn ended(self, end: bool) -> Self {
+        Self { end, ..self }
+    }
 }
 
 /// A source cannot go on.

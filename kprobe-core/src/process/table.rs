@@ -41,8 +41,16 @@ pub struct ProcessTable {
 }
 
 /// How much a [`ProcessTable`] may remember. Beyond it what matters least is forgotten: the first thread that exited, else
-/// of some live threads the one that has made no record the longest, the container that has.
+/// of some live threads the one that has made no record the longest; the container that has made none the longest.
+///
+/// ```
+/// use kprobe_core::process::TableLimits;
+///
+/// let mut limits = TableLimits::default();
+/// limits.threads = 1 << 20;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TableLimits {
     /// Threads; each takes about 200 bytes with its process. The default is 131,072.
     pub threads: usize,

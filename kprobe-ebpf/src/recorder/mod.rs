@@ -91,6 +91,7 @@ struct Pending {
 
 /// What a drain did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Drained {
     /// Every record up to this time (`CLOCK_MONOTONIC`, nanoseconds) has been drained, but for those that a program
     /// was just writing.
@@ -126,8 +127,10 @@ impl<Probes> Recorder<Probes> {
         let complete_until_ns = self.reader.drained_until_ns();
         let next = self.reader.pace();
         self.cgroups.name_new(out, from, &mut self.own);
-        for object in &self.objects {
-            losses::put(&object.cpus, &mut self.own, out);
+        if self.reader.has_new_losses() {
+            for object in &self.objects {
+                losses::put(&object.cpus, &mut self.own, out);
+            }
         }
         if let Some(error) = corrupt {
             return Err(error);

@@ -37,7 +37,7 @@ impl<Probes> Source for Recorder<Probes> {
                 (end, stopped.leaves_some) = (true, true);
             }
         }
-        Ok(Polled { complete_until_ns: drained.complete_until_ns, end })
+        Ok(Polled::until(drained.complete_until_ns).ended(end))
     }
 
     fn probes(&self) -> Vec<ProbeRow> {
