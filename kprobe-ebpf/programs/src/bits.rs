@@ -32,7 +32,7 @@ pub fn has(set: &Bits, id: u32) -> bool {
     bits >> (id % 64) & 1 != 0
 }
 
-/// Adds `id`. Returns whether it was there, or that no such set is kept.
+/// Adds `id`. Returns whether it was there; `false` where no such set is kept.
 #[inline(always)]
 pub fn add(set: &Bits, id: u32) -> bool {
     let bit = 1 << (id % 64);
