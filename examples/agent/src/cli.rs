@@ -1,27 +1,32 @@
 //! The rim of the program: arguments in, one-line messages and exit codes out.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     io::{self, Read, Write},
     os::unix::{net::UnixStream, process::ExitStatusExt},
+    path::Path,
     process::{Child, Command, ExitCode, ExitStatus},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use clap::{Parser, error::ErrorKind};
 use kprobe_core::{
+    capture::CaptureWriter,
     event::Registry,
-    pipeline::{Finished, SinkError},
+    pipeline::{Finished, Only, RunBuilder, SinkError, Source},
+    process::ProcessTable,
 };
-use kprobe_ebpf::{SpawnError, host::command::CommandError};
-use kprobe_sinks::stdout::describe_events;
+use kprobe_ebpf::{AttachError, ProbeReport, Report, SpawnError, host::command::CommandError};
+use kprobe_sinks::stdout::{Destination, Lines, Opened, Waiting, describe_events};
 use serde::Serialize;
 use signal_hook::{
-    consts::{SIGCHLD, SIGINT, SIGTERM},
+    consts::{SIGCHLD, SIGINT, SIGTERM, SIGXFSZ},
     flag,
     low_level::pipe,
 };
@@ -37,13 +42,23 @@ const FAILED_BEFORE_COMMAND: u8 = 125;
 
 /// A message for people, one line on standard error.
 pub(crate) fn say(message: fmt::Arguments<'_>) {
-    say_raw(&format!("kprobe-agent: {}", message.to_string().replace('\n', " ")));
+    let mut line = String::from("kprobe-agent: ");
+    // Names of files are in it: they must not end the line, nor talk to the terminal.
+    for character in message.to_string().chars() {
+        match character {
+            '\n' => line.push(' '),
+            character if character.is_control() => line.extend(character.escape_default()),
+            character => line.push(character),
+        }
+    }
+    say_raw(&line);
 }
 
 /// Lines on standard error as they are.
 fn say_raw(text: &str) {
-    // Nobody is left to be told if this fails.
-    let _unheard = writeln!(std::io::stderr(), "{text}");
+    // Nobody is left to be told if this fails; nor is one that does not read worth more than a moment.
+    let _unheard =
+        Waiting::stderr().and_then(|err| err.until(|| true).write_all(format!("{text}\n").as_bytes()));
 }
 
 /// What `--probes help` or `--check-config` asks for.
@@ -69,6 +84,33 @@ pub(crate) fn show(form: Option<Form>, what: &(impl Serialize + fmt::Display)) -
     Ok(())
 }
 
+/// One line for each family of which something is not recorded.
+///
+/// # Errors
+/// Nothing is recorded at all.
+pub(crate) fn note_what_is_off(report: &Report) -> anyhow::Result<()> {
+    let mut off: BTreeMap<&str, Vec<&ProbeReport>> = BTreeMap::new();
+    for probe in report.probes.iter().filter(|probe| probe.rung.is_none()) {
+        off.entry(probe.probe.split('.').next().unwrap_or_default()).or_default().push(probe);
+    }
+    let lines = off.values().map(|probes| {
+        let names: Vec<_> = probes.iter().map(|probe| probe.probe.as_str()).collect();
+        let mut reasons: Vec<_> = probes.iter().map(|probe| probe.refusal()).collect();
+        reasons.dedup();
+        format!("{} cannot be recorded ({})", names.join(", "), reasons.join("; "))
+    });
+    let lines: Vec<_> = lines.collect();
+    anyhow::ensure!(report.attached().next().is_some(), "nothing could be attached: {}", lines.join("; "));
+    lines.iter().for_each(|line| say(format_args!("{line}")));
+    Ok(())
+}
+
+/// The machine, or who asks, is what stands in the way of recording, not what was asked for.
+pub(crate) fn cannot_record_here(error: &anyhow::Error) -> bool {
+    use AttachError::{Btf, Capability, Kernel, Lockdown};
+    matches!(error.downcast_ref(), Some(Capability { .. } | Kernel { .. } | Lockdown | Btf(_)))
+}
+
 /// What goes wrong at sinks: each trouble is said once, however many batches meet it.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {
@@ -92,7 +134,9 @@ impl Troubles {
     pub(crate) fn settle(mut self, form: Option<Form>, finished: &Finished) -> anyhow::Result<u8> {
         finished.failures.iter().for_each(|failure| self.note(failure));
         show(form, &finished.ledger)?;
-        for gap in finished.gaps.iter().filter(|gap| !gap.agrees()) {
+        // Numbers are missing wherever a part of the stream is.
+        let whole = finished.incomplete.is_none();
+        for gap in finished.gaps.iter().filter(|gap| whole && !gap.agrees()) {
             let (cpu, missing, lost) = (gap.cpu, gap.missing, gap.lost);
             say(format_args!(
                 "CPU {cpu}: {missing} record numbers are missing where {lost} records were lost"
@@ -164,35 +208,129 @@ pub(crate) fn code_of(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
-/// The signals that end a recording. A second one of the same kind ends the program at once.
+/// What ends a recording: a signal, or that its time is over. A second signal of the same kind ends the program at once.
 pub(crate) struct Signals {
-    interrupted: Arc<AtomicBool>,
-    terminated: Arc<AtomicBool>,
+    asked: Arc<Asked>,
     /// Gets a byte when the command has ended, or should.
     news: UnixStream,
+}
+
+#[derive(Default)]
+struct Asked {
+    interrupted: Arc<AtomicBool>,
+    terminated: Arc<AtomicBool>,
+    deadline: OnceLock<Instant>,
+}
+
+impl Asked {
+    fn to_stop(&self) -> bool {
+        let over = |deadline: &Instant| Instant::now() >= *deadline;
+        self.by_signal() || self.deadline.get().is_some_and(over)
+    }
+
+    fn by_signal(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed) || self.terminated.load(Ordering::Relaxed)
+    }
 }
 
 impl Signals {
     pub(crate) fn install() -> io::Result<Self> {
         let (news, tell) = UnixStream::pair()?;
-        let signals = Self { interrupted: Arc::default(), terminated: Arc::default(), news };
-        for (number, seen) in [(SIGINT, &signals.interrupted), (SIGTERM, &signals.terminated)] {
+        let asked = Arc::new(Asked::default());
+        for (number, seen) in [(SIGINT, &asked.interrupted), (SIGTERM, &asked.terminated)] {
             flag::register_conditional_shutdown(number, 128 + number, Arc::clone(seen))?;
             flag::register(number, Arc::clone(seen))?;
         }
         pipe::register(SIGTERM, tell.try_clone()?)?;
         // This also interrupts the wait for records.
         pipe::register(SIGCHLD, tell)?;
-        Ok(signals)
+        // So that the write that a limit forbids fails, and is told of. A handler, unlike an order to ignore it, does
+        // not reach the command.
+        flag::register(SIGXFSZ, Arc::default())?;
+        Ok(Self { asked, news })
+    }
+
+    /// The time begins. One that is too long to be told has no end.
+    pub(crate) fn begin(&self, duration: Option<Duration>) {
+        if let Some(deadline) = duration.and_then(|duration| Instant::now().checked_add(duration)) {
+            let _first = self.asked.deadline.set(deadline);
+        }
     }
 
     pub(crate) fn stop(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed) || self.terminated()
+        self.asked.to_stop()
+    }
+
+    /// A command that has not begun does not begin any more.
+    pub(crate) fn before_command(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.asked.by_signal(), "stopped by a signal before the command was started");
+        Ok(())
+    }
+
+    /// Opens a file or a stream, and does not wait for ever for who reads it.
+    pub(crate) fn open(&self, destination: &Destination) -> io::Result<Opened> {
+        let asked = Arc::clone(&self.asked);
+        Ok(destination.open()?.until(move || asked.to_stop()))
     }
 
     fn terminated(&self) -> bool {
-        self.terminated.load(Ordering::Relaxed)
+        self.asked.terminated.load(Ordering::Relaxed)
     }
+}
+
+/// Files and streams that are open, and still as they were.
+pub(crate) struct Outputs {
+    capture: Option<Opened>,
+    lines: Option<(Opened, Destination)>,
+}
+
+impl Outputs {
+    /// Opens what the options name; lines go to `to` if they name nothing.
+    pub(crate) fn open(options: &Options, signals: &Signals, to: Destination) -> anyhow::Result<Self> {
+        let capture = options.capture.clone().map(|path| {
+            let cannot = cannot_capture(&path);
+            signals.open(&Destination::File(path)).context(cannot)
+        });
+        let to = options.output_file.clone().map_or(to, Destination::File);
+        let lines = options.lines().is_some().then(|| {
+            let lines = signals.open(&to).with_context(|| format!("cannot write to {to}"))?;
+            anyhow::Ok((lines, to))
+        });
+        Ok(Self { capture: capture.transpose()?, lines: lines.transpose()? })
+    }
+
+    /// What is behind the source. What the files held is gone then.
+    pub(crate) fn begin<S: Source>(
+        self,
+        options: &Options,
+        run: RunBuilder<S>,
+        registry: &Registry,
+    ) -> anyhow::Result<RunBuilder<S>> {
+        let (info, families) = (run.info().clone(), options.families()?);
+        let mut run = run;
+        if has_process_events(&info.report) {
+            run = run.stage(ProcessTable::new(info.boot));
+        }
+        run = run.stage(Only::new(move |kind| families.show(kind)));
+        if let Some((capture, path)) = self.capture.zip(options.capture.as_deref()) {
+            let writer = capture.begin().and_then(|out| CaptureWriter::new(out, &info));
+            run = run.raw_sink(writer.with_context(|| cannot_capture(path))?);
+        }
+        let Some(((out, to), form)) = self.lines.zip(options.lines()) else { return Ok(run) };
+        let lines = Lines::begin(out, form, options.times(), &info, registry);
+        Ok(run.sink(lines.with_context(|| format!("cannot write to {to}"))?))
+    }
+}
+
+fn cannot_capture(path: &Path) -> String {
+    format!("cannot write the capture {}", path.display())
+}
+
+/// Without forks and execs in the stream a name that was once seen says nothing later on.
+fn has_process_events(report: &serde_json::Value) -> bool {
+    let probes = report["probes"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_off = |name: &str| probes.iter().any(|probe| probe["probe"] == name && probe["rung"].is_null());
+    !(is_off("process.fork") || is_off("process.exec"))
 }
 
 /// Waits for the command's end, and passes SIGTERM on to it, also one that came before. SIGINT needs no passing on: a

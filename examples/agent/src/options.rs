@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    io::Read,
     num::NonZero,
     path::{Path, PathBuf},
     str::FromStr,
@@ -15,6 +16,8 @@ use kprobe_ebpf::{
     DEFAULT_RING_BYTES, Filter, Need, Process, Recorder, RecorderBuilder, Sched, Syscalls, filter::SyscallSet,
 };
 use serde::Deserialize;
+
+use crate::paths::{self, Place};
 
 /// Records what processes make the kernel do.
 #[derive(Debug, Parser)]
@@ -150,8 +153,16 @@ impl TryFrom<String> for Span {
 
 /// A number of bytes, with or without a unit.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Bytes")]
 pub(crate) struct Size(pub usize);
+
+/// As a file may have it.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number of bytes with or without a unit, such as \"8MiB\" or 65536")]
+enum Bytes {
+    Number(usize),
+    Text(String),
+}
 
 impl FromStr for Size {
     type Err = String;
@@ -164,11 +175,14 @@ impl FromStr for Size {
     }
 }
 
-impl TryFrom<String> for Size {
+impl TryFrom<Bytes> for Size {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+    fn try_from(bytes: Bytes) -> Result<Self, String> {
+        match bytes {
+            Bytes::Number(bytes) => Ok(Self(bytes)),
+            Bytes::Text(text) => text.parse(),
+        }
     }
 }
 
@@ -198,6 +212,7 @@ impl Cli {
     pub(crate) fn resolve(self) -> Result<(Options, Option<Target>)> {
         let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
         let options = self.options.over(file);
+        let has_command = !self.command.is_empty();
         let mut targets = Vec::new();
         if !self.command.is_empty() {
             targets.push(("-- CMD", Target::Command(self.command)));
@@ -215,15 +230,26 @@ impl Cli {
         }
         if !options.wants_probe_list() {
             options.recorder(Filter::none())?.check()?;
+            options.check_values()?;
+            options.check_files(self.config.as_ref(), has_command)?;
         }
         Ok((options, targets.pop().map(|(_, target)| target)))
     }
 }
 
 impl Options {
+    /// A file with every option and a comment on each is a hundredth of it.
+    const MOST_BYTES: u64 = 1 << 20;
+
     fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+        let cannot = || format!("cannot read the configuration file {}", path.display());
+        let mut text = String::new();
+        let file = std::fs::File::open(path).with_context(cannot)?;
+        // A device may have no end.
+        let read = file.take(Self::MOST_BYTES + 1).read_to_string(&mut text).with_context(cannot)?;
+        if read as u64 > Self::MOST_BYTES {
+            bail!("{} is no configuration file: expected at most {} bytes", path.display(), Self::MOST_BYTES);
+        }
         toml::from_str(&text).map_err(|error| {
             let line =
                 error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
@@ -257,6 +283,48 @@ impl Options {
             report: self.report.or(below.report),
             stats: self.stats.or(below.stats),
         }
+    }
+
+    /// Refuses values that cannot be, and options that would have no effect.
+    fn check_values(&self) -> Result<()> {
+        if self.pid.contains(&0) {
+            bail!("--pid 0: no process has this id, expected 1 or more");
+        }
+        if self.from.is_none() {
+            return Ok(());
+        }
+        let of_recording = [
+            ("--syscalls", !self.syscalls.is_empty()),
+            ("--min-duration", self.min_duration.is_some()),
+            ("--sample", self.sample.is_some()),
+            ("--ring-bytes", self.ring_bytes.is_some()),
+            ("--forbid-rung", !self.forbid_rung.is_empty()),
+            ("--include-self", self.include_self),
+            ("--report", self.report.is_some()),
+        ];
+        let given: Vec<_> = of_recording.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        if !given.is_empty() {
+            bail!("{} cannot change a recording that is made: leave out with --from", given.join(" and "));
+        }
+        Ok(())
+    }
+
+    /// Refuses to write over what is read, or twice to one file.
+    fn check_files(&self, config: Option<&PathBuf>, has_command: bool) -> Result<()> {
+        let mut read = Vec::new();
+        read.extend(config.map(|path| ("--config", path)));
+        read.extend(self.from.as_ref().map(|path| ("--from", path)));
+        let mut written = Vec::new();
+        let lines = self.lines().is_some();
+        written.extend(match &self.output_file {
+            Some(path) => lines.then(|| (format!("--output-file {}", path.display()), Place::of(path))),
+            None if !lines => None,
+            None if has_command => Some(("standard error".to_owned(), Place::of_stream(std::io::stderr()))),
+            None => Some(("standard output".to_owned(), Place::of_stream(std::io::stdout()))),
+        });
+        let capture = self.capture.as_ref();
+        written.extend(capture.map(|path| (format!("--capture {}", path.display()), Place::of(path))));
+        paths::all_different(&read, written)
     }
 
     /// `--probes help` was asked for.
@@ -351,5 +419,40 @@ impl Families {
             Some(Family::Sched) => self.sched,
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::{Cli, Options};
+
+    fn flags(line: &str) -> Options {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.options).unwrap_or_default()
+    }
+
+    /// Every option at once: whichever is not taken from where it should be is seen.
+    #[test]
+    fn flags_win_and_the_file_fills_in() {
+        let above = flags(
+            "kprobe-agent --pid 1 --cgroup a --system --from a --demo --probes process --min-duration 1s --sample 2 \
+             --syscalls read --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
+             --times wall -o a --capture a --report --stats",
+        );
+        let below: Options = toml::from_str(
+            "pid = [2]\ncgroup = \"b\"\nsystem = true\nfrom = \"b\"\ndemo = true\nprobes = [\"sched\"]\n\
+             min-duration = \"2s\"\nsample = 3\nsyscalls = [\"write\"]\nring-bytes = 4096\nduration = \"2s\"\n\
+             include-self = true\nforbid-rung = [\"raw_tp\"]\noutput = \"json\"\ntimes = \"relative\"\n\
+             output-file = \"b\"\ncapture = \"b\"\nreport = \"json\"\nstats = \"json\"\n",
+        )
+        .unwrap_or_default();
+        let text = |options: &Options| format!("{options:?}");
+        let is_full =
+            |options: &Options| !["None", "[]", "false"].iter().any(|empty| text(options).contains(empty));
+        assert!(is_full(&above) && is_full(&below), "{above:?} {below:?}");
+        assert_eq!(text(&above.clone().over(below.clone())), text(&above));
+        assert_eq!(text(&above.clone().over(Options::default())), text(&above));
+        assert_eq!(text(&Options::default().over(below.clone())), text(&below));
     }
 }

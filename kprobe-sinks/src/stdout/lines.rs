@@ -1,16 +1,11 @@
-use std::{
-    fmt,
-    fs::File,
-    io::{self, IsTerminal},
-    path::PathBuf,
-};
+use std::{fs::File, io};
 
 use kprobe_core::{
     event::Registry,
     pipeline::{Batch, Ledger, Sink, SinkError, SinkRow, StreamInfo},
 };
 
-use super::{HumanSink, JsonSink, Times, Waiting};
+use super::{HumanSink, JsonSink, Opened, Times, Waiting};
 
 /// Lines as the user of a program wants them: the choice that its options make.
 #[derive(Debug)]
@@ -19,27 +14,6 @@ pub enum Lines {
     Human(HumanSink<Waiting<File>>),
     /// For programs.
     Json(JsonSink<Waiting<File>>),
-}
-
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// A file, which is created or emptied.
-    File(PathBuf),
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stdout => f.write_str("standard output"),
-            Self::Stderr => f.write_str("standard error"),
-            Self::File(path) => path.display().fmt(f),
-        }
-    }
 }
 
 /// For whom lines are.
@@ -52,23 +26,20 @@ pub enum Form {
 }
 
 impl Lines {
-    /// Opens `destination`. Without a `form` people get theirs on a terminal, and programs theirs elsewhere. Colour is for
-    /// terminals, unless the environment has `NO_COLOR`.
+    /// Begins to write to `out`. Without a `form` people get theirs on a terminal, and programs theirs elsewhere. Colour
+    /// is for terminals, unless the environment has `NO_COLOR`.
     ///
     /// # Errors
-    /// The file cannot be created, or the stream is closed.
-    pub fn open(
-        destination: &Destination,
+    /// What was in the file cannot be taken out.
+    pub fn begin(
+        out: Opened,
         form: Option<Form>,
         times: Times,
         info: &StreamInfo,
         registry: &Registry,
     ) -> io::Result<Self> {
-        let (out, terminal) = match destination {
-            Destination::Stdout => (Waiting::stdout()?, io::stdout().is_terminal()),
-            Destination::Stderr => (Waiting::stderr()?, io::stderr().is_terminal()),
-            Destination::File(path) => (Waiting::new(File::create(path)?), false),
-        };
+        let terminal = out.is_terminal();
+        let out = out.begin()?;
         Ok(match form.unwrap_or(if terminal { Form::Human } else { Form::Json }) {
             Form::Human => {
                 let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

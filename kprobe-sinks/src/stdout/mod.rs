@@ -34,11 +34,13 @@
 //! - `unknown_kind`: the registry does not know its kind;
 //! - `undecodable`: its bytes are not what its kind says, or the batch ends in the middle of it;
 //! - `io`: its line was not written because writing failed, for example on a full disk;
-//! - `closed`: whoever reads had gone.
+//! - `closed`: whoever reads had gone;
+//! - `shutdown`: whoever reads took nothing more when it was time to end ([`Waiting::until`]).
 //!
 //! Between two flushes a record can be in the buffer, received but neither delivered nor dropped; after a flush, also one
 //! that fails, none is.
 
+mod destination;
 mod outlet;
 mod waiting;
 
@@ -54,7 +56,8 @@ mod lines;
 mod describe;
 
 pub use describe::describe_events;
+pub use destination::{Destination, Opened};
 pub use human::{HumanSink, Times};
 pub use json::{COMMON_FIELDS, END_FIELDS, JsonSink, SCHEMA_VERSION, START_FIELDS};
-pub use lines::{Destination, Form, Lines};
+pub use lines::{Form, Lines};
 pub use waiting::Waiting;

@@ -13,15 +13,17 @@ pub(super) enum Reason {
     Undecodable,
     Io,
     Closed,
+    Shutdown,
 }
 
 impl Reason {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::NotShown, "not_shown"),
         (Self::UnknownKind, "unknown_kind"),
         (Self::Undecodable, "undecodable"),
         (Self::Io, "io"),
         (Self::Closed, "closed"),
+        (Self::Shutdown, "shutdown"),
     ];
 }
 
@@ -40,7 +42,8 @@ pub(super) struct Outlet<W: Write> {
     half: bool,
     /// Whole lines of records in the buffer.
     pending: u64,
-    closed: bool,
+    /// Nothing is written any more, for this reason.
+    closed: Option<Reason>,
     books: Books,
 }
 
@@ -66,7 +69,7 @@ impl<W: Write> Outlet<W> {
             own: 0,
             half: false,
             pending: 0,
-            closed: false,
+            closed: None,
             books: Books::default(),
         }
     }
@@ -89,8 +92,8 @@ impl<W: Write> Outlet<W> {
         let mut result = Ok(());
         for record in batch.enriched() {
             self.books.received += 1;
-            if self.closed {
-                self.books.drop_for(Reason::Closed, 1);
+            if let Some(reason) = self.closed {
+                self.books.drop_for(reason, 1);
                 continue;
             }
             let start = self.buf.len();
@@ -108,12 +111,12 @@ impl<W: Write> Outlet<W> {
                 result = result.and(self.drain());
             }
         }
-        if self.closed { result.and(Err(self.closed_error())) } else { result }
+        if self.closed.is_some() { result.and(Err(self.closed_error())) } else { result }
     }
 
     /// Writes the buffer. Afterwards no record is pending: each is delivered or dropped.
     pub(super) fn drain(&mut self) -> Result<(), SinkError> {
-        if self.closed {
+        if self.closed.is_some() {
             return Err(self.closed_error());
         }
         let mut done = 0;
@@ -139,7 +142,7 @@ impl<W: Write> Outlet<W> {
     pub(super) fn flush(&mut self) -> Result<(), SinkError> {
         self.drain()?;
         self.out.flush().map_err(|error| {
-            self.closed = is_closed(&error);
+            self.closed = closing(&error);
             self.error(error)
         })
     }
@@ -166,9 +169,9 @@ impl<W: Write> Outlet<W> {
             self.pending -= 1;
         }
 
-        self.closed = is_closed(&error);
-        if self.closed {
-            self.books.drop_for(Reason::Closed, self.pending + u64::from(self.half));
+        self.closed = closing(&error);
+        if let Some(reason) = self.closed {
+            self.books.drop_for(reason, self.pending + u64::from(self.half));
             (self.own, self.half) = (0, false);
         } else {
             self.books.drop_for(Reason::Io, self.pending);
@@ -201,7 +204,11 @@ impl<W: Write> Outlet<W> {
     }
 
     fn error(&self, source: io::Error) -> SinkError {
-        if self.closed { self.closed_error() } else { SinkError::Io { sink: self.sink, source } }
+        match self.closed {
+            Some(Reason::Closed) => self.closed_error(),
+            // Once it is said what became of the rest, it is closed like any other.
+            _ => SinkError::Io { sink: self.sink, source },
+        }
     }
 
     fn closed_error(&self) -> SinkError {
@@ -219,8 +226,12 @@ impl<W: Write> Drop for Outlet<W> {
     }
 }
 
-fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+fn closing(error: &io::Error) -> Option<Reason> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Some(Reason::Closed),
+        io::ErrorKind::TimedOut => Some(Reason::Shutdown),
+        _ => None,
+    }
 }
 
 fn count_lines(bytes: &[u8]) -> u64 {

@@ -11,7 +11,7 @@ use kprobe_core::{
     abi::{Kind, Marker},
     pipeline::{Batch, Ledger, Sink, SinkError, SinkRow},
 };
-use kprobe_sinks::stdout::{HumanSink, JsonSink, Waiting};
+use kprobe_sinks::stdout::{Destination, HumanSink, JsonSink, Waiting};
 use proptest::prelude::*;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
@@ -272,5 +272,64 @@ proptest! {
         prop_assert!(ids.is_sorted_by(|a, b| a < b));
         prop_assert_eq!(ids.len() as u64, row.delivered);
         prop_assert_eq!(row.delivered + row.dropped.get("io").copied().unwrap_or(0), next);
+    }
+}
+
+/// A pipe that blocks, is full, and that nobody reads.
+fn stalled() -> (std::io::PipeReader, File) {
+    let (reader, writer) = std::io::pipe().expect("there are descriptors");
+    let mut other = File::from(OwnedFd::from(writer.try_clone().expect("there are descriptors")));
+    let flags = fcntl_getfl(&other).expect("it is open");
+    fcntl_setfl(&other, flags | OFlags::NONBLOCK).expect("it is open");
+    while other.write(&[b' '; 4096]).is_ok() {}
+    fcntl_setfl(&other, flags).expect("it is open");
+    (reader, File::from(OwnedFd::from(writer)))
+}
+
+/// When it is time to end, a reader that does not read is given up, and the books say what it did not get.
+#[test]
+fn a_reader_that_does_not_read() {
+    let (reader, writer) = stalled();
+    let out = Waiting::file(writer).expect("it is open").until(|| true);
+    let mut sink = JsonSink::new(out, &info(), &registry());
+    sink.write(&markers(0..3)).expect("it is only buffered");
+    let told = sink.flush().expect_err("there is no room").to_string();
+    assert_eq!(told, "json: nobody reads, and it was time to end: what was left is dropped");
+    assert!(matches!(sink.write(&markers(3..5)), Err(SinkError::Closed { .. })));
+    let row = sink.row();
+    assert_eq!((row.received, row.delivered, dropped(&row)), (5, 0, vec![("shutdown", 5)]));
+    drop(reader);
+}
+
+/// One that reads on is served to the end.
+#[test]
+fn a_reader_that_reads_late() {
+    let (mut reader, writer) = stalled();
+    let out = Waiting::file(writer).expect("it is open").until(|| true);
+    let consumer = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let mut sink = JsonSink::new(out, &info(), &registry());
+    sink.write(&markers(0..5_000)).and_then(|()| sink.flush()).expect("it is read");
+    assert_eq!((sink.row().delivered, dropped(&sink.row())), (5_000, vec![]));
+    drop(sink);
+    let bytes = consumer.join().expect("it does not panic").expect("a pipe can be read");
+    assert_eq!(ids(std::str::from_utf8(&bytes).expect("lines are UTF-8").trim_start()).len(), 5_000);
+}
+
+/// Opening takes nothing from a file and leaves none behind; beginning does both.
+#[test]
+fn a_destination_that_comes_to_nothing() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    std::fs::write(&old, "kept").expect("there is room");
+    let open = |path: &std::path::Path| Destination::File(path.to_owned()).open().expect("it is writable");
+    drop((open(&old), open(&new)));
+    assert_eq!(std::fs::read_to_string(&old).expect("it is there"), "kept");
+    assert!(!new.exists());
+    for path in [&old, &new] {
+        open(path).begin().and_then(|mut out| out.write_all(b"x")).expect("it is writable");
+        assert_eq!(std::fs::read_to_string(path).expect("it is there"), "x");
     }
 }

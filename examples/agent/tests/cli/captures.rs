@@ -1,7 +1,11 @@
 //! Captures that cannot be played, and those that are not whole.
 
-use std::fs;
+use std::{fs, time::Duration};
 
+use kprobe_core::{
+    capture::{CaptureReader, CaptureWriter},
+    pipeline::{BatchBuf, Ledger, ProbeRow, Sink, Source},
+};
 use serde_json::Value;
 
 use super::refusals::refusal;
@@ -116,4 +120,75 @@ fn damaged() {
         let reason = end["incomplete_reason"].as_str().unwrap();
         assert_eq!(output.stderr, format!("kprobe-agent: incomplete: {reason}\n"), "{what}");
     }
+}
+
+/// The shipped records in blocks of a few, without those that `leave_out` has; the books are those of what is left, and
+/// `lie`.
+fn written(leave_out: impl Fn(usize) -> bool, lie: Option<ProbeRow>) -> Vec<u8> {
+    let mut reader = CaptureReader::new(DEMO, "demo").unwrap();
+    let mut buf = BatchBuf::default();
+    while !reader.poll(&mut buf, Some(Duration::ZERO)).unwrap().end {}
+    let batch = buf.take();
+    let mut bytes = Vec::new();
+    let mut write = |bytes: &mut Vec<u8>, ledger: &Ledger| {
+        bytes.clear();
+        let mut writer = CaptureWriter::new(bytes, reader.info()).unwrap();
+        for (at, record) in batch.records().flatten().enumerate().filter(|(at, _)| !leave_out(*at)) {
+            buf.push(record);
+            if at % 20 == 0 {
+                writer.write(&buf.take()).unwrap();
+                writer.flush().unwrap();
+            }
+        }
+        writer.write(&buf.take()).unwrap();
+        writer.finish(ledger, None).unwrap();
+    };
+    write(&mut bytes, &Ledger::default());
+    let mut again = CaptureReader::new(&bytes[..], "again").unwrap();
+    while !again.poll(&mut BatchBuf::default(), Some(Duration::ZERO)).unwrap().end {}
+    // Where the trailer has no books the rows are those of the records read.
+    let mut probes = again.probes();
+    probes.extend(lie);
+    write(&mut bytes, &Ledger::new(probes, Vec::new(), Vec::new()));
+    bytes
+}
+
+/// One reason is enough: the numbers that a lost block leaves out are no news.
+#[test]
+fn a_lost_block_among_others() {
+    let mut bytes = written(|_| false, None);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let output = play(&bytes).exits(1);
+    let (found, end) = records(&output.stdout);
+    assert!(!found.is_empty() && end["lost"].as_u64().unwrap() > 0, "{end}");
+    let reason = end["incomplete_reason"].as_str().unwrap();
+    assert_eq!(output.stderr, format!("kprobe-agent: incomplete: {reason}\n"));
+}
+
+/// A stream that calls itself whole, and whose numbers say otherwise.
+#[test]
+fn records_that_nobody_lost() {
+    play(&written(|_| false, None)).exits(0).silent();
+    let output = play(&written(|at| (100..105).contains(&at), None)).exits(0);
+    let said: Vec<_> = output.stderr.lines().collect();
+    assert!(!said.is_empty());
+    let missing: u64 = said
+        .iter()
+        .map(|line| {
+            let (_, rest) = line.strip_prefix("kprobe-agent: CPU ").unwrap().split_once(": ").unwrap();
+            let number = rest.strip_suffix(" record numbers are missing where 0 records were lost").unwrap();
+            number.parse::<u64>().unwrap()
+        })
+        .sum();
+    assert_eq!(missing, 5, "{said:?}");
+}
+
+/// Books that do not balance are a bug of somebody's, and no success.
+#[test]
+fn books_that_do_not_balance() {
+    let lie = ProbeRow { probe: "syscall".to_owned(), cpu: Some(7), submitted: 0, lost: 5, sampled_out: 0 };
+    let output = play(&written(|_| false, Some(lie))).exits(1);
+    let expected = "kprobe-agent: 5 records are unaccounted for; this is a bug in kprobe, please report it\n";
+    assert_eq!(output.stderr, expected);
 }

@@ -21,6 +21,9 @@ fn check_bad(toml: &str, expected: &str) {
     assert_eq!(refusal(&with_file(toml, &["--", "true"]), 125), expected, "{toml}");
 }
 
+const NOT_A_POWER: &str =
+    "a ring buffer of 7340032 bytes cannot be: expected a power of two from 4096 to 1073741824";
+
 #[test]
 fn bad_files() {
     let names = "`pid`, `cgroup`, `system`, `from`, `demo`, `probes`, `min-duration`, `sample`, `syscalls`, \
@@ -45,9 +48,11 @@ fn bad_files() {
         "probes = [\"tcp\"]\n",
         "--probes tcp: this version has no such probes yet; it has process, syscall and sched",
     );
+    check_bad("ring-bytes = \"7MiB\"\n", NOT_A_POWER);
+    check_bad("ring-bytes = 7340032\n", NOT_A_POWER);
     check_bad(
-        "ring-bytes = \"7MiB\"\n",
-        "a ring buffer of 7340032 bytes cannot be: expected a power of two from 4096 to 1073741824",
+        "ring-bytes = true\n",
+        "agent.toml, line 1: expected a number of bytes with or without a unit, such as \"8MiB\" or 65536",
     );
     check_bad(
         "forbid-rung = [\"btf\"]\n",
@@ -74,6 +79,26 @@ fn no_file() {
     let mut command = unprivileged(folder.path(), ["--check-config", "--config", "secret.toml"]);
     let expected = "cannot read the configuration file secret.toml: Permission denied (os error 13)";
     assert_eq!(refusal(&run(&mut command), 2), expected);
+}
+
+#[test]
+fn no_process() {
+    let output = with_file("pid = [7, 0]\n", &["--check-config"]);
+    assert_eq!(refusal(&output, 2), "--pid 0: no process has this id, expected 1 or more");
+}
+
+/// A device may have no end.
+#[test]
+fn a_file_without_end() {
+    let output = run(&mut agent(["--check-config", "--config", "/dev/zero"]));
+    let expected = "/dev/zero is no configuration file: expected at most 1048576 bytes";
+    assert_eq!(refusal(&output, 2), expected);
+}
+
+/// Numbers of bytes need no unit, and so no quotes.
+#[test]
+fn a_number_of_bytes() {
+    with_file("ring-bytes = 8388608\n", &["--check-config"]).exits(0);
 }
 
 #[test]

@@ -36,11 +36,15 @@ fn long_capture(folder: &Path) -> PathBuf {
 
 /// The agent, playing the long capture as JSON to a pipe that is full and that nobody reads.
 fn stalled(folder: &Path) -> (Running, PipeReader) {
+    stalled_with(folder, &[])
+}
+
+fn stalled_with(folder: &Path, args: &[&str]) -> (Running, PipeReader) {
     let path = long_capture(folder);
     let (reader, writer) = std::io::pipe().unwrap();
     rustix::pipe::fcntl_setpipe_size(&writer, PIPE).unwrap();
     let mut command = agent(["--stats=json", "--from"]);
-    command.arg(path).stdout(writer);
+    command.arg(path).args(args).stdout(writer);
     let running = Running::start(&mut command);
     // The test's own copy of the pipe's end goes with it.
     drop(command);
@@ -138,6 +142,45 @@ fn a_signal() {
         assert!(reason.contains("reading was stopped at byte"), "{reason}");
         assert_eq!(output.stderr.lines().nth(1).unwrap(), format!("kprobe-agent: incomplete: {reason}"));
     }
+}
+
+/// A reader that takes nothing is given up soon after it is time to end; the capture and the ledger are whole.
+#[test]
+fn a_reader_that_does_not_read() {
+    let folder = open_folder();
+    let capture = folder.path().join("again.kcap");
+    for (args, signal) in
+        [(&[][..], Some(Signal::INT)), (&[], Some(Signal::TERM)), (&["--duration", "1s"], None)]
+    {
+        let mut args = args.to_vec();
+        args.extend(["--capture", capture.to_str().unwrap()]);
+        let (running, reader) = stalled_with(folder.path(), &args);
+        if let Some(signal) = signal {
+            running.signal(signal);
+        }
+        let output = running.finish().exits(1);
+        let told = "kprobe-agent: json: nobody reads, and it was time to end: what was left is dropped";
+        assert!(output.stderr.lines().any(|line| line == told), "{}", output.stderr);
+        let ledger = output.stderr.lines().find(|line| line.starts_with('{')).unwrap();
+        let ledger: serde_json::Value = serde_json::from_str(ledger).unwrap();
+        assert_eq!(ledger["balance"], 0, "{ledger}");
+        let sink = &ledger["sinks"][1];
+        assert!(sink["dropped"]["shutdown"].as_u64().unwrap() > 0, "{ledger}");
+        let mut again = CaptureReader::open(&capture).unwrap();
+        let mut buf = BatchBuf::default();
+        while !again.poll(&mut buf, Some(Duration::ZERO)).unwrap().end {}
+        assert!(again.trailer().is_some());
+        drop(reader);
+    }
+}
+
+/// Longer than a clock can tell is for ever.
+#[test]
+fn a_duration_without_end() {
+    let folder = open_folder();
+    let path = long_capture(folder.path());
+    let mut command = agent(["--duration", "18446744073709551615s", "--output", "none", "--from"]);
+    run(command.arg(path)).exits(0).silent();
 }
 
 /// Nobody has to wait for a reader that does not read.

@@ -10,5 +10,6 @@ mod support;
 mod captures;
 mod config;
 mod ends;
+mod files;
 mod play;
 mod refusals;

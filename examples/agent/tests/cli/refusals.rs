@@ -194,7 +194,8 @@ fn processes() {
     );
     let both = format!("{},{pid}", std::process::id());
     check_whole(&["--pid", &both], COULD_NOT_START, &format!("no process {pid} (it may have ended)"));
-    for number in ["0", "4194304", "4294967295"] {
+    check_whole(&["--pid", "7,0"], COULD_NOT_START, "--pid 0: no process has this id, expected 1 or more");
+    for number in ["4194304", "4294967295"] {
         check_whole(
             &["--pid", number],
             COULD_NOT_START,
@@ -235,6 +236,27 @@ fn where_nothing_can_be_written() {
         COULD_NOT_START,
         &format!("cannot write the capture /nowhere/again.kcap: {refused}"),
     );
+}
+
+/// They would have no effect.
+#[test]
+fn options_of_a_recording_that_is_made() {
+    for args in [
+        &["--syscalls", "read"][..],
+        &["--min-duration", "1ms"],
+        &["--sample", "3"],
+        &["--ring-bytes", "8MiB"],
+        &["--forbid-rung", "tp_btf"],
+        &["--include-self"],
+        &["--report"],
+    ] {
+        let output = run(agent(args).args(["--from", "/dev/null"]));
+        let expected = format!("{} cannot change a recording that is made: leave out with --from", args[0]);
+        assert_eq!(refusal(&output, COULD_NOT_START), expected);
+    }
+    let expected = "--sample and --report=json cannot change";
+    let output = run(&mut agent(["--sample", "3", "--report=json", "--from", "/dev/null"]));
+    assert!(refusal(&output, COULD_NOT_START).starts_with(&expected.replace("=json", "")), "{output:?}");
 }
 
 /// The one refusal that depends on who asks.

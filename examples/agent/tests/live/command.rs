@@ -20,6 +20,8 @@ crate::trials!(
     a_duration,
     a_ring_that_is_too_small,
     nothing_to_execute,
+    a_command_that_cannot_be_costs_no_file,
+    a_duration_without_end,
 );
 
 /// Where it is, without asking a shell, so that the exec is that of this file.
@@ -161,4 +163,27 @@ fn nothing_to_execute() {
     let output = run(agent(["--stats=json", "--"]).arg(&path)).exits(126);
     let expected = format!("command {} cannot be executed: its interpreter was not found", path.display());
     assert_eq!((output.stdout, output.stderr), (String::new(), format!("kprobe-agent: {expected}\n")));
+}
+
+/// The files that it was to be recorded to are what they were, or are not.
+fn a_command_that_cannot_be_costs_no_file() {
+    let folder = open_folder();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("bad.sh"), "#!/nowhere/sh\n").unwrap();
+    set_mode(&path("bad.sh"), 0o755);
+    fs::write(path("keep.json"), "kept").unwrap();
+    fs::write(path("keep.kcap"), "kept").unwrap();
+    for (events, capture) in [("keep.json", "keep.kcap"), ("new.json", "new.kcap")] {
+        let args = ["-o", events, "--capture", capture, "--", "./bad.sh"];
+        run(agent(args).current_dir(folder.path())).exits(126);
+        assert_eq!(fs::read_to_string(path("keep.json")).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(path("keep.kcap")).unwrap(), "kept");
+        assert!(!path("new.json").exists() && !path("new.kcap").exists());
+    }
+}
+
+/// Longer than a clock can tell is for ever, and no reason to leave the command alone.
+fn a_duration_without_end() {
+    let mut command = agent(["--output", "none", "--duration", "18446744073709551615s"]);
+    run(command.args(sh("exit 7"))).exits(7).silent();
 }

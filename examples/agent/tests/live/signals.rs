@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     gate::Gate,
-    support::{Output, Running, agent, events, open_folder},
+    support::{Output, Running, agent, agent_path, events, open_folder, run},
 };
 
 crate::trials!(
@@ -16,6 +16,7 @@ crate::trials!(
     a_command_that_ends_at_sigterm,
     a_command_that_minds_sigterm,
     sigterm_when_the_recording_is_over,
+    from_before_the_first_program_on,
 );
 
 /// The ledger is the only line on standard error, and balances.
@@ -87,4 +88,19 @@ fn sigterm_when_the_recording_is_over() {
     let output = running.finish().exits(7);
     assert_eq!(output.stdout, "ready\nasked\n");
     events::lossless(&output.stderr);
+}
+
+/// Attaching takes a while, in which a signal must not end it in disorder: the handlers are there before.
+fn from_before_the_first_program_on() {
+    let folder = open_folder();
+    let trace = folder.path().join("trace");
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-e", "trace=rt_sigaction,bpf", "-o"]).arg(&trace).arg(agent_path());
+    run(strace.args(["--output", "none", "--", "true"]).stdin(std::process::Stdio::null())).exits(0);
+    let trace = fs::read_to_string(trace).unwrap();
+    let first_program = trace.find("bpf(BPF_PROG_LOAD").unwrap();
+    for signal in ["SIGINT", "SIGTERM"] {
+        let handler = trace.find(&format!("rt_sigaction({signal}, {{sa_handler=0x"));
+        assert!(handler.is_some_and(|handler| handler < first_program), "{signal}");
+    }
 }

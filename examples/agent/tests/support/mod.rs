@@ -98,6 +98,11 @@ impl Output {
         self
     }
 
+    /// As [`silent`](Self::silent), of one whose output is no text.
+    pub fn silent_but_output(self) {
+        assert_eq!(self.stderr, "");
+    }
+
     /// It ended with this code.
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "{}", self.stderr);
