@@ -34,8 +34,8 @@ pub trait Source {
     /// that cannot be stopped early goes on to its end.
     fn stop(&mut self) {}
 
-    /// At its end: records that it counted may never come, because it could not wait for them. They are then dropped for
-    /// `shutdown`; from any other source that is at its end they are missing, and that is a bug.
+    /// At its end: records that it counted may never come, because it could not wait for them. They are then dropped
+    /// for `shutdown`; from any other source that is at its end they are missing, and that is a bug.
     fn leaves_some(&self) -> bool {
         false
     }

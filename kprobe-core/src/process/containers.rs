@@ -5,8 +5,8 @@ use super::{
     slots::{Slot, Slots},
 };
 
-/// Names of containers by the ids of their cgroups; bounded. To make room the one is forgotten that was not asked for the
-/// longest, so that a container that is at work keeps its name, however many others come and go.
+/// Names of containers by the ids of their cgroups; bounded. To make room the one is forgotten that was not asked for
+/// the longest, so that a container that is at work keeps its name, however many others come and go.
 #[derive(Debug)]
 pub(super) struct Containers {
     limit: usize,

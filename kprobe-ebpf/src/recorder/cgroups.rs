@@ -16,8 +16,8 @@ use kprobe_core::{
 use super::own::{Own, OwnRecords};
 use crate::host;
 
-/// Processes that one drain asks for their cgroup. Each takes five system calls, and while a drain is busy with them the
-/// rings fill up; a cgroup that has to wait is looked up by one of the next drains, 100 us later.
+/// Processes that one drain asks for their cgroup. Each takes five system calls, and while a drain is busy with them
+/// the rings fill up; a cgroup that has to wait is looked up by one of the next drains, 100 us later.
 const LOOKUPS_A_DRAIN: usize = 2;
 /// Steps of a walk that one drain makes when it found records, for the same reason, and when it found none.
 const STEPS_A_DRAIN: usize = 1;
@@ -35,8 +35,8 @@ const BETWEEN_WALKS: Duration = Duration::from_secs(1);
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const MOST_DOUBLINGS: u32 = 8;
 
-/// Names the cgroups of a stream: a `meta.cgroup` record in front of a record that has the cgroup's id, of the first one
-/// if the name can be had at once.
+/// Names the cgroups of a stream: a `meta.cgroup` record in front of a record that has the cgroup's id, of the first
+/// one if the name can be had at once.
 #[derive(Debug)]
 pub(crate) struct CgroupNames {
     /// Where the cgroup v2 hierarchy is mounted; without one ids stay unnamed.

@@ -16,8 +16,8 @@ use crate::host;
 impl<Probes> Recorder<Probes> {
     /// Starts `command` and records it and its children, nothing missed from its exec on.
     ///
-    /// The child selects itself between fork and exec, by writing to memory that it shares with the kernel programs; its
-    /// next system call is the exec. For that to be exactly one call give the program as a path, for which
+    /// The child selects itself between fork and exec, by writing to memory that it shares with the kernel programs;
+    /// its next system call is the exec. For that to be exactly one call give the program as a path, for which
     /// [`host::command::resolve`](crate::host::command::resolve) is there.
     ///
     /// Only this start is recorded, not a later one of the same `command`; each call leaves a few dozen bytes in it.
@@ -32,8 +32,8 @@ impl<Probes> Recorder<Probes> {
             return Err(SpawnError::NotSelected);
         }
         let now_ns = host::clocks().monotonic_ns;
-        // The closure stays in the `Command` for ever. What it refers to goes with this call, so that a later start of the
-        // same `Command` is not selected, and no memory of the kernel programs stays mapped.
+        // The closure stays in the `Command` for ever. What it refers to goes with this call, so that a later start of
+        // the same `Command` is not selected, and no memory of the kernel programs stays mapped.
         let sets = Arc::new(sets);
         let of_child = Arc::downgrade(&sets);
         // SAFETY: between fork and exec in a process that may have other threads only async-signal-safe calls are

@@ -1,8 +1,8 @@
 //! Waiting until no program is running any more that began before: it may have been on its way to count and submit one
 //! more record when its probe was detached.
 //!
-//! Programs at tracepoints run inside an RCU read-side critical section, so a grace period of RCU is that wait. Nothing in
-//! Linux is there to ask for one, but two system calls have to wait for one themselves.
+//! Programs at tracepoints run inside an RCU read-side critical section, so a grace period of RCU is that wait. Nothing
+//! in Linux is there to ask for one, but two system calls have to wait for one themselves.
 
 use std::{
     io,
@@ -23,8 +23,8 @@ fn by_membarrier() -> bool {
 }
 
 /// Who puts a map into a map may rely on it that no program uses the one that was there before: the kernel waits for a
-/// grace period (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c, Linux 4.20). The maps are made for this and go at its
-/// end; making them needs CAP_BPF.
+/// grace period (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c, Linux 4.20). The maps are made for this and go at
+/// its end; making them needs CAP_BPF.
 fn by_map_of_maps() -> io::Result<()> {
     let array = MapCreate { map_type: 2, key_size: 4, value_size: 4, max_entries: 1, ..MapCreate::default() };
     let inner = create(&array)?;
@@ -39,8 +39,8 @@ fn by_map_of_maps() -> io::Result<()> {
         flags: 0,
     };
     const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-    // SAFETY: `update` is laid out as the command wants it, its pointers are to the four bytes of a key and of a value that
-    // the map has, and both live longer than the call.
+    // SAFETY: `update` is laid out as the command wants it, its pointers are to the four bytes of a key and of a value
+    // that the map has, and both live longer than the call.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const update, size_of::<MapUpdate>())
     };

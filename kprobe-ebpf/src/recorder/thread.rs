@@ -65,8 +65,8 @@ impl<Probes: Send + 'static> Recorder<Probes> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = Builder::new().name("kprobe-drain".to_owned()).spawn(move || {
-            // A panic of `take` leaves the recorder as it is between two drains, so it may be used on. What `take` captured
-            // is dropped inside as well.
+            // A panic of `take` leaves the recorder as it is between two drains, so it may be used on. What `take`
+            // captured is dropped inside as well.
             let drain = || self.drain_until(&stopped, take);
             let drained = catch_unwind(AssertUnwindSafe(drain));
             (self, drained.unwrap_or_else(|panic| Err(panicked(&*panic))))

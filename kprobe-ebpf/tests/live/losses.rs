@@ -94,8 +94,8 @@ impl Thief {
     }
 }
 
-/// The kernel writes over what the thief took. The recorder, which has not read it, then finds a length of the user's where
-/// the header of a record was. It says so each time, and the ring's records are accounted for.
+/// The kernel writes over what the thief took. The recorder, which has not read it, then finds a length of the user's
+/// where the header of a record was. It says so each time, and the ring's records are accounted for.
 fn a_ring_that_another_program_reads() {
     const ABSURD: usize = 0x0fff_ffff;
     let frame = FRAME_HEADER + size_of::<Header>() + size_of::<abi::Syscall>();
