@@ -352,6 +352,10 @@ impl View {
         if left == 0 {
             return Step::Stop(Stop::CaughtUp);
         }
+        // Only with a second reader, who gave room back that this one had not read.
+        if left > self.mask + 1 {
+            return Step::Stop(Stop::Corrupt);
+        }
         let at = self.at(position);
         prefetch(at.wrapping_add(PREFETCH));
         // SAFETY: positions are multiples of 8 (`total` below, and round_up in __bpf_ringbuf_reserve), so the address

@@ -184,6 +184,21 @@ fn a_length_that_cannot_be_is_refused_and_nothing_behind_it_is_read() {
     }
 }
 
+/// The kernel has then written over what this reader had not read, more than once around.
+#[test]
+fn room_that_another_reader_gave_back_is_noticed() {
+    let (producer, mut ring) = model::ring(page_size());
+    for number in 0..2 {
+        for _ in 0..40 {
+            submit(&producer, &record(1, number, 64));
+        }
+        producer.read_by_another();
+    }
+    let corrupt = Drained { records: 0, discarded: 0, bytes: 0, stop: Stop::Corrupt };
+    assert_eq!(consume(&mut ring, usize::MAX), (Vec::new(), corrupt));
+    assert_eq!(ring.copy_into(&mut BytesMut::new(), usize::MAX), corrupt);
+}
+
 #[test]
 fn a_callback_that_panics_has_consumed_its_record() {
     let (producer, mut ring) = model::ring(page_size());

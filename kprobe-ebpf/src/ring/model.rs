@@ -144,6 +144,12 @@ impl Producer {
         true
     }
 
+    /// A second reader says that it has read everything.
+    pub(super) fn read_by_another(&self) {
+        let memory = &self.0;
+        memory.consumer().store(memory.producer().load(Ordering::Relaxed), Ordering::Release);
+    }
+
     /// Overwrites the header of the record at `position`.
     pub(super) fn corrupt(&self, position: usize, header: u32) {
         self.0.header(position).store(header, Ordering::Release);
