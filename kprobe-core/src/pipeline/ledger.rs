@@ -199,3 +199,68 @@ fn line<'a>(
     }
     writeln!(f)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Ledger, ProbeRow, SinkRow, StageRow};
+
+    const SUBMITTED: u64 = 100;
+    const LOST: u64 = 10;
+
+    fn drops(count: u64) -> BTreeMap<String, u64> {
+        BTreeMap::from([("reason".to_owned(), count)])
+    }
+
+    /// Two stages, a sink behind the first and one behind both, which all tell the truth, and what `lie` makes of it.
+    fn balance(lie: impl FnOnce(&mut ProbeRow, &mut [StageRow; 2], &mut [SinkRow; 2])) -> u64 {
+        let mut probe = ProbeRow {
+            probe: "syscall".to_owned(),
+            cpu: Some(0),
+            submitted: SUBMITTED,
+            lost: LOST,
+            sampled_out: 7,
+        };
+        let first = StageRow {
+            received: 90,
+            delivered: 85,
+            undecodable: 2,
+            held: 1,
+            dropped: drops(2),
+            ..StageRow::named("first")
+        };
+        let second = StageRow { received: 85, delivered: 80, dropped: drops(5), ..StageRow::named("second") };
+        let mut stages = [first, second];
+        let tapped = SinkRow { sink: "tapped".to_owned(), received: 85, delivered: 85, ..SinkRow::default() };
+        let last = SinkRow { sink: "last".to_owned(), received: 80, delivered: 50, dropped: drops(30) };
+        let mut sinks = [tapped, last];
+        lie(&mut probe, &mut stages, &mut sinks);
+        let taps = BTreeMap::from([("tapped".to_owned(), "first".to_owned())]);
+        Ledger::with_taps(vec![probe], stages.to_vec(), sinks.to_vec(), taps).balance
+    }
+
+    #[test]
+    fn the_truth_balances() {
+        assert_eq!(balance(|_, _, _| ()), 0);
+    }
+
+    #[test]
+    fn whoever_cheats_is_seen() {
+        // Sinks: what was received came to nothing, came from nowhere, or is more than was given.
+        assert_eq!(balance(|_, _, sinks| sinks[1].delivered -= 3), 3);
+        assert_eq!(balance(|_, _, sinks| sinks[1].delivered += 3), 3);
+        assert_eq!(balance(|_, _, sinks| sinks[0].dropped = drops(4)), 4);
+        assert_eq!(balance(|_, _, sinks| (sinks[0].received, sinks[0].delivered) = (84, 84)), 1);
+        assert_eq!(balance(|_, _, sinks| (sinks[1].received, sinks[1].delivered) = (85, 55)), 5);
+        // Stages, in each of their columns.
+        assert_eq!(balance(|_, stages, _| stages[0].held = 0), 1);
+        assert_eq!(balance(|_, stages, _| stages[0].undecodable = 0), 2);
+        assert_eq!(balance(|_, stages, _| stages[1].dropped.clear()), 5);
+        assert_eq!(balance(|_, stages, _| (stages[1].received, stages[1].dropped) = (86, drops(6))), 1);
+        // Sources: records that nobody got, and more lost than there were.
+        assert_eq!(balance(|probe, _, _| probe.lost = 0), 10);
+        assert_eq!(balance(|probe, _, _| (probe.submitted, probe.lost) = (0, 0)), 90);
+        assert_eq!(balance(|probe, _, _| probe.lost = SUBMITTED + 3), 3 + 90);
+    }
+}
