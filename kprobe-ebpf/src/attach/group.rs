@@ -3,18 +3,20 @@
 use kprobe_core::abi::{Kind, PID_WORDS, select};
 
 use super::{
-    Arguments, AttachError, Host, Load, Object, Offsets, Outcome, ProbeReport, Rings, RungReport,
+    Arguments, AttachError, FORBIDDEN, Host, Load, Object, Offsets, Outcome, ProbeReport, Rings, RungReport,
     WakeContextSource,
 };
 use crate::{
     filter::Selection,
-    probe::{EventPlan, FamilyPlan, Needs, ObjectBytes, RungPlan, TRACE_EVENT, When, tracepoint_rungs},
+    probe::{
+        EventPlan, FamilyPlan, IN_HASH, Needs, ObjectBytes, RungPlan, TRACE_EVENT, When, tracepoint_rungs,
+    },
 };
 
 /// The object built from `programs/`; see `object/TOOLCHAIN` for what built it.
 pub(crate) static BUILTIN: &[u8] = aya::include_bytes_aligned!("../../object/kprobe.o");
 
-/// Threads with a system call pending that the hash remembers, where there is no task-local storage.
+/// Threads with a system call pending that the hash remembers, on the rung that has it.
 const MOST_PENDING: u32 = 32_768;
 
 /// Everything that attaching a group of probes needs and that is the same for all groups.
@@ -68,62 +70,61 @@ impl Group<'_> {
     }
 }
 
+/// What is part of the object, and shows whether it works only when the programs are attached.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    /// How the context of a wake-up is found.
+    source: Option<WakeContextSource>,
+    /// Programs remember which process a thread belongs to: only if one at `tp_btf` makes them forget it in time.
+    caches_tgids: bool,
+    /// The hash of pending calls has room. It is allocated as a whole, so only for the rung that needs it.
+    has_hash: bool,
+}
+
+/// What came of a choice.
+enum Tried {
+    Attached(Box<Attached>),
+    /// The context of a wake-up cannot be found in this way.
+    NoContext(String),
+    /// Nothing at `tp_btf` sees new threads.
+    NoTgids,
+    /// The ladder has come to the rung that needs the hash.
+    NoHash,
+}
+
 impl Setup<'_> {
-    /// Attaches the probes of one object. If the context of a wake-up cannot be had in the best way, everything is
-    /// loaded anew for the next: the choice is part of the object.
+    /// Attaches the probes of one object. Where a choice turns out to be wrong, all is loaded anew with the next.
     pub(crate) fn attach_group(&self, group: &Group<'_>, host: &Host) -> Result<Attached, AttachError> {
-        if !group.kinds().contains(&Kind::SCHED_WAKING) {
-            return self.attach_with(group, None).map(|(attached, _)| attached);
-        }
-        let mut refusals = Vec::new();
-        let candidates = WakeContextSource::candidates(&host.btf).unwrap_or_else(|reason| {
-            refusals.push(reason.to_owned());
-            Vec::new()
-        });
-        for source in candidates {
-            let (mut attached, refused) = self.attach_with(group, Some(source))?;
-            match refused {
-                Some(reason) => refusals.push(format!("not {}: {reason}", source.name())),
-                None => {
-                    let mut text = source.name().to_owned();
-                    for refusal in refusals {
-                        text = format!("{text} ({refusal})");
-                    }
-                    attached.wake_context = Some(text);
-                    return Ok(attached);
+        let has_context = group.kinds().contains(&Kind::SCHED_WAKING);
+        let candidates = if has_context { WakeContextSource::candidates(&host.btf) } else { Ok(Vec::new()) };
+        let (candidates, mut refusals) = match candidates {
+            Ok(candidates) => (candidates, Vec::new()),
+            Err(reason) => (Vec::new(), vec![reason.to_owned()]),
+        };
+        let mut sources = candidates.into_iter();
+        let mut choice = Choice { source: sources.next(), caches_tgids: true, has_hash: false };
+        loop {
+            match self.try_with(group, choice)? {
+                Tried::Attached(mut attached) => {
+                    attached.wake_context = has_context.then(|| wake_context(choice.source, &refusals));
+                    return Ok(*attached);
                 }
+                Tried::NoContext(refusal) => {
+                    refusals.push(refusal);
+                    choice.source = sources.next();
+                }
+                Tried::NoTgids => choice.caches_tgids = false,
+                Tried::NoHash => choice.has_hash = true,
             }
         }
-        let (mut attached, _) = self.attach_with(group, None)?;
-        attached.wake_context = Some(format!("absent ({})", refusals.join("; ")));
-        Ok(attached)
     }
 
-    /// The programs may remember which process a thread belongs to only if one at `tp_btf` makes them forget it in time;
-    /// whether that works shows when it is attached, and what is remembered is part of the object.
-    fn attach_with(
-        &self,
-        group: &Group<'_>,
-        source: Option<WakeContextSource>,
-    ) -> Result<(Attached, Option<String>), AttachError> {
-        match self.try_with(group, source, true)? {
-            Some(attached) => Ok(attached),
-            None => self.try_with(group, source, false)?.ok_or(AttachError::NoProbe),
-        }
-    }
-
-    /// One try. The second value says why `source` does not work here; `None` if tgids cannot be remembered.
-    fn try_with(
-        &self,
-        group: &Group<'_>,
-        source: Option<WakeContextSource>,
-        caches_tgids: bool,
-    ) -> Result<Option<(Attached, Option<String>)>, AttachError> {
+    fn try_with(&self, group: &Group<'_>, choice: Choice) -> Result<Tried, AttachError> {
         let name = match group.object {
             ObjectBytes::Builtin => "kprobe",
             ObjectBytes::User(_) => group.events().next().map_or("user", |(event, _)| event.name),
         };
-        let bytes = match (group.object, source) {
+        let bytes = match (group.object, choice.source) {
             (ObjectBytes::Builtin, Some(source)) => std::borrow::Cow::Owned(source.patch(BUILTIN)),
             (ObjectBytes::Builtin, None) => BUILTIN.into(),
             (ObjectBytes::User(bytes), _) => bytes.as_ref().into(),
@@ -132,38 +133,41 @@ impl Setup<'_> {
             name,
             is_builtin: *group.object == ObjectBytes::Builtin,
             bytes: &bytes,
-            globals: &self.globals(group, source, caches_tgids),
-            max_entries: &self.max_entries(),
+            globals: &self.globals(group, choice),
+            max_entries: &self.max_entries(choice),
             kinds: group.kinds(),
             shards: self.shards,
             shard_bytes: self.shard_bytes,
         })?;
         let mut attached =
-            Attached { object, rings, probes: Vec::new(), notes: Vec::new(), wake_context: None };
+            Box::new(Attached { object, rings, probes: Vec::new(), notes: Vec::new(), wake_context: None });
         for (plan, _) in &group.plans {
             attached.object.set_sampling(plan.family, plan.sample_one_in, plan.min_duration_ns);
         }
-        if let Some(source) = source
+        if let Some(source) = choice.source
             && let Err(reason) = attached.object.attach_context(&source.programs(), &self.btf)
         {
-            return Ok(Some((attached, Some(reason))));
+            return Ok(Tried::NoContext(format!("not {}: {reason}", source.name())));
         }
-        if !self.follow(&mut attached)? && caches_tgids {
-            return Ok(None);
+        if !self.follow(&mut attached)? && choice.caches_tgids {
+            return Ok(Tried::NoTgids);
         }
         for (event, required) in group.events() {
-            let report = self.climb(&mut attached.object, event, required);
-            let from_variable = matches!(source, Some(WakeContextSource::PreemptCount { .. }));
-            if event.kind == Kind::SCHED_WAKING && from_variable && report.rung.is_none() {
-                let reason = report.refusal();
-                return Ok(Some((attached, Some(reason))));
+            let Some(report) = self.climb(&mut attached.object, event, required, choice) else {
+                return Ok(Tried::NoHash);
+            };
+            if event.kind == Kind::SCHED_WAKING
+                && let Some(source @ WakeContextSource::PreemptCount { .. }) = choice.source
+                && report.rung.is_none()
+            {
+                return Ok(Tried::NoContext(format!("not {}: {}", source.name(), report.refusal())));
             }
             if required && report.rung.is_none() {
                 return Err(AttachError::Probe { probe: report.probe.clone(), reasons: report.refusal() });
             }
             attached.probes.push(report);
         }
-        Ok(Some((attached, None)))
+        Ok(Tried::Attached(attached))
     }
 
     /// Attaches what keeps the sets of processes and threads up to date when ids are used again and when children are
@@ -193,8 +197,14 @@ impl Setup<'_> {
         Err(AttachError::Probe { probe: "follow_fork".to_owned(), reasons: reasons.join("; ") })
     }
 
-    /// Takes the first rung of an event's ladder that holds.
-    fn climb(&self, object: &mut Object, event: &EventPlan, required: bool) -> ProbeReport {
+    /// Takes the first rung of an event's ladder that holds. `None` if the hash, for which there is no room, is next.
+    fn climb(
+        &self,
+        object: &mut Object,
+        event: &EventPlan,
+        required: bool,
+        choice: Choice,
+    ) -> Option<ProbeReport> {
         let mut report = ProbeReport {
             probe: event.name.to_owned(),
             required,
@@ -209,6 +219,8 @@ impl Setup<'_> {
         for rung in rungs {
             let outcome = if report.rung.is_some() {
                 Outcome::NotNeeded
+            } else if rung.name == IN_HASH && !choice.has_hash && !self.is_forbidden(rung) {
+                return None;
             } else {
                 match self.take(object, rung) {
                     Ok(()) => {
@@ -220,12 +232,12 @@ impl Setup<'_> {
             };
             report.ladder.push(RungReport { rung: rung.name.to_owned(), outcome });
         }
-        report
+        Some(report)
     }
 
     fn take(&self, object: &mut Object, rung: &RungPlan) -> Result<(), String> {
         if self.is_forbidden(rung) {
-            return Err("forbidden by the user".to_owned());
+            return Err(FORBIDDEN.to_owned());
         }
         self.attach_rung(object, rung)
     }
@@ -255,12 +267,7 @@ impl Setup<'_> {
         }
     }
 
-    fn globals(
-        &self,
-        group: &Group<'_>,
-        source: Option<WakeContextSource>,
-        caches_tgids: bool,
-    ) -> Vec<(&'static str, Vec<u8>)> {
+    fn globals(&self, group: &Group<'_>, choice: Choice) -> Vec<(&'static str, Vec<u8>)> {
         let own = if self.selection.include_self { 0 } else { std::process::id() };
         let mut globals: Vec<_> = self.offsets.globals().collect();
         globals.extend([
@@ -268,14 +275,14 @@ impl Setup<'_> {
             ("SELF_TGID", own.to_le_bytes().to_vec()),
             ("SHARD_MASK", (self.shards - 1).to_le_bytes().to_vec()),
             ("HAS_GROUP_DEAD", vec![u8::from(self.arguments.has_group_dead)]),
-            ("CACHE_TGIDS", vec![u8::from(caches_tgids)]),
+            ("CACHE_TGIDS", vec![u8::from(choice.caches_tgids)]),
         ]);
-        globals.extend(source.map(WakeContextSource::globals).unwrap_or_default());
+        globals.extend(choice.source.map(WakeContextSource::globals).unwrap_or_default());
         globals.extend(group.plans.iter().flat_map(|(plan, _)| plan.globals.clone()));
         globals
     }
 
-    fn max_entries(&self) -> Vec<(&'static str, u32)> {
+    fn max_entries(&self, choice: Choice) -> Vec<(&'static str, u32)> {
         let select = self.selection.select;
         let bits = |selector| if select & selector != 0 { PID_WORDS } else { 1 };
         let cgroups = u32::try_from(self.selection.cgroups.len()).unwrap_or(u32::MAX).max(1);
@@ -287,7 +294,16 @@ impl Setup<'_> {
             ("TIDS", bits(select::TIDS)),
             ("EXITED", if self.arguments.has_group_dead { 1 } else { PID_WORDS }),
             ("CGROUPS", cgroups.next_power_of_two()),
-            ("ENTERS", MOST_PENDING),
+            ("ENTERS", if choice.has_hash { MOST_PENDING } else { 1 }),
         ]
+    }
+}
+
+/// How the context of a wake-up is found, and why not better, as the report has it.
+fn wake_context(source: Option<WakeContextSource>, refusals: &[String]) -> String {
+    match source {
+        Some(source) if refusals.is_empty() => source.name().to_owned(),
+        Some(source) => format!("{} ({})", source.name(), refusals.join("; ")),
+        None => format!("absent ({})", refusals.join("; ")),
     }
 }

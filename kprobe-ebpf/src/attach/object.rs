@@ -1,14 +1,18 @@
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{ArrayOfMaps, HashMap, Map, MapData},
+    maps::{ArrayOfMaps, HashMap, Map, MapData, MapType},
     programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint},
 };
 use kprobe_core::abi::{Config, Kind};
 
 use super::{AttachError, report::MapMemory};
 use crate::{
+    btf::Btf,
     probe::{ProgramPlan, Target},
     recorder::{CpuStates, PidSet},
     ring::{ReaderStates, Ring, RingError},
@@ -215,8 +219,10 @@ impl Object {
         }
     }
 
-    /// Most bytes that each map can take.
-    pub(crate) fn memory(&self) -> Vec<MapMemory> {
+    /// Most bytes that each map can take, and what task storage takes for a thread, if a program uses it.
+    pub(crate) fn memory(&self, btf: &Btf) -> Vec<MapMemory> {
+        let programs = self.ebpf.programs().filter_map(|(_, program)| program.info().ok());
+        let used: BTreeSet<u32> = programs.filter_map(|info| info.map_ids().ok()?).flatten().collect();
         let maps = self.ebpf.maps().filter_map(|(name, map)| {
             let info = map_data(map)?.info().ok()?;
             let key = u64::from(info.key_size()).next_multiple_of(8);
@@ -224,10 +230,20 @@ impl Object {
             // A hash has a header for each element and a bucket for each element.
             let element = if matches!(map, Map::HashMap(_)) { 64 + key + value } else { value };
             let bytes = (element * u64::from(info.max_entries())).next_multiple_of(4096);
-            Some(MapMemory { map: name.to_owned(), bytes })
+            let is_stored = matches!(info.map_type(), Ok(MapType::TaskStorage)) && used.contains(&info.id());
+            let per_thread_bytes = if is_stored { task_storage_bytes(btf, value) } else { None };
+            Some(MapMemory { map: name.to_owned(), bytes, per_thread_bytes })
         });
         maps.collect()
     }
+}
+
+/// What the kernel allocates for the first value of `value` bytes in the storage of a task: the element, and the head
+/// of all elements of the task (kernel/bpf/bpf_local_storage.c). Allocations of this size are multiples of 64 bytes.
+fn task_storage_bytes(btf: &Btf, value: u64) -> Option<u64> {
+    let data = btf.member_offset("bpf_local_storage_elem", "sdata.data").ok()?.byte_offset;
+    let head = btf.struct_size("bpf_local_storage").ok()?;
+    Some((u64::from(data) + value).next_multiple_of(64) + u64::from(head).next_multiple_of(64))
 }
 
 /// `bpf_prog_show_fdinfo` tells it (Linux 5.12 and later).

@@ -54,10 +54,10 @@ pub enum Outcome {
     Refused(String),
 }
 
-/// Kernel memory of the maps, in bytes. None of it depends on load.
+/// Kernel memory of the maps, in bytes. None of it depends on load; task storage grows with the number of threads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// All together.
+    /// All together, but for what is by thread.
     pub total_bytes: u64,
     /// The ring buffers.
     pub ring_bytes: u64,
@@ -70,9 +70,15 @@ pub struct Memory {
 pub struct MapMemory {
     /// Its name.
     pub map: String,
-    /// Most bytes it can ever take.
+    /// Most bytes it can ever take, but for what is by thread.
     pub bytes: u64,
+    /// About what it takes for each thread that makes a recorded call, until the thread ends: task storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_thread_bytes: Option<u64>,
 }
+
+/// Why a rung was refused that the user does not want.
+pub(crate) const FORBIDDEN: &str = "forbidden by the user";
 
 impl Report {
     /// Memory of all maps.
@@ -128,7 +134,10 @@ impl fmt::Display for Report {
         write!(f, "kernel memory {} KiB: ", self.memory.total_bytes.div_ceil(1024))?;
         for (index, map) in self.memory.maps.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{} {} KiB", map.map, map.bytes.div_ceil(1024))?;
+            match map.per_thread_bytes {
+                None => write!(f, "{comma}{} {} KiB", map.map, map.bytes.div_ceil(1024))?,
+                Some(bytes) => write!(f, "{comma}{} {bytes} bytes for each thread", map.map)?,
+            }
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ mod syscalls;
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
 pub(crate) use plan::{
-    EventPlan, FamilyPlan, Needs, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT, Target, When,
+    EventPlan, FamilyPlan, IN_HASH, Needs, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT, Target, When,
     tracepoint_rungs,
 };
 pub use plan::{ProbeFamily, Yields};

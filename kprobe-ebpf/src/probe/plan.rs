@@ -159,6 +159,9 @@ impl RungPlan {
 /// meanwhile. At trace events preemption is off.
 pub(crate) const TRACE_EVENT: &str = "tracepoint";
 
+/// Name of the rung that keeps pending calls in a hash, where there is no task storage.
+pub(crate) const IN_HASH: &str = "raw_tp+hash";
+
 /// The two rungs that every tracepoint has: with and without the verifier's knowledge of types. `needs` are those of
 /// both; the typed one also reads the cgroup itself.
 pub(crate) fn tracepoint_rungs(

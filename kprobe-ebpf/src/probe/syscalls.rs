@@ -6,7 +6,8 @@ use kprobe_core::{
 };
 
 use super::{
-    EventPlan, FamilyPlan, Needs, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, When, Yields, plan::sealed,
+    EventPlan, FamilyPlan, IN_HASH, Needs, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, When, Yields,
+    plan::sealed,
 };
 use crate::filter::{SyscallSet, shapes};
 
@@ -95,7 +96,7 @@ impl ProbeFamily for Syscalls {
                 &in_task[1..],
             ),
             rung(
-                "raw_tp+hash",
+                IN_HASH,
                 vec![
                     ProgramPlan::raw("syscall_enter_raw_hash", "sys_enter"),
                     ProgramPlan::raw("syscall_exit_raw_hash", "sys_exit"),

@@ -14,7 +14,11 @@ use super::{
     seeds::{self, Seed},
 };
 use crate::{
-    attach::{Arguments, AttachError, Host, Memory, Object, Offsets, Report, Rings, Setup, groups},
+    attach::{
+        Arguments, AttachError, Host, MapMemory, Memory, Object, Offsets, Report, Rings, Setup, groups,
+        skipping,
+    },
+    btf::Btf,
     filter::{Filter, Selection},
     host,
     probe::{FamilyPlan, ProbeFamily},
@@ -205,9 +209,10 @@ impl<Probes> RecorderBuilder<Probes> {
             wake_context = wake_context.or(attached.wake_context);
             objects.push(attached.object);
         }
+        notes.extend(if setup.programs_are_preemptible { skipping(&probes) } else { None });
         let Rings { rings, states } = rings.ok_or(AttachError::NoProbe)?;
         let ring_bytes = rings.len() as u64 * u64::from(setup.shard_bytes);
-        let memory = memory(&objects, ring_bytes);
+        let memory = memory(&objects, &host.btf, ring_bytes);
         let reader = Reader::new(rings, states, self.pacing)?;
         let report = Report { kernel: host.release.text.clone(), probes, wake_context, notes, memory };
         let info = StreamInfo {
@@ -397,10 +402,10 @@ impl Object {
     }
 }
 
-fn memory(objects: &[Object], ring_bytes: u64) -> Memory {
-    let mut maps: Vec<_> = objects.iter().flat_map(Object::memory).collect();
+fn memory(objects: &[Object], btf: &Btf, ring_bytes: u64) -> Memory {
+    let mut maps: Vec<_> = objects.iter().flat_map(|object| object.memory(btf)).collect();
     maps.retain(|map| map.map != "RINGS");
-    maps.push(crate::attach::MapMemory { map: "RINGS".to_owned(), bytes: ring_bytes });
+    maps.push(MapMemory { map: "RINGS".to_owned(), bytes: ring_bytes, per_thread_bytes: None });
     maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));
     Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), ring_bytes, maps }
 }

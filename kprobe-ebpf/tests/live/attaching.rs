@@ -1,10 +1,15 @@
 //! What is in the kernel while recording, and that nothing of it stays.
 
-use kprobe_ebpf::{Filter, Process, Recorder, Sched, Syscalls};
+use kprobe_ebpf::{Filter, Process, Recorder, RecorderBuilder, Report, Sched, Syscalls};
 
 use crate::support::kernel::BpfObjects;
 
-crate::trials!(a_family_that_is_off_is_not_loaded, nothing_stays_behind, an_error_leaves_nothing);
+crate::trials!(
+    a_family_that_is_off_is_not_loaded,
+    memory_is_that_of_the_rung,
+    nothing_stays_behind,
+    an_error_leaves_nothing
+);
 
 /// As the kernel cuts them.
 fn names(names: &[&str]) -> Vec<String> {
@@ -25,6 +30,31 @@ fn a_family_that_is_off_is_not_loaded() {
     let found: Vec<_> = BpfObjects::own().program_names().into_iter().collect();
     assert_eq!(found, names(&["follow_fork_btf", "sched_migrate_btf"]));
     drop(recorder);
+}
+
+/// The hash of pending calls is allocated as a whole, so only where it is used; task storage, by thread, likewise.
+fn memory_is_that_of_the_rung() {
+    let report =
+        |builder: RecorderBuilder<_>| builder.filter(Filter::none()).attach().unwrap().report().clone();
+    let of = |report: &Report, name: &str| {
+        report.memory().maps.iter().find(|map| map.map == name).cloned().unwrap_or_else(|| panic!("{name}"))
+    };
+    let calls = || Recorder::builder().probe(Syscalls::all());
+    let best = report(calls());
+    assert_eq!(of(&best, "ENTERS").bytes, 4096);
+    let tasks = of(&best, "TASKS");
+    let per_thread = tasks.per_thread_bytes.unwrap();
+    // An entry has 40 bytes.
+    assert!(tasks.bytes == 0 && (128..=1024).contains(&per_thread), "{tasks:?}");
+    assert!(best.to_string().contains(&format!("TASKS {per_thread} bytes for each thread")), "{best}");
+    let sum: u64 = best.memory().maps.iter().map(|map| map.bytes).sum();
+    assert_eq!(best.memory().total_bytes, sum);
+
+    let in_hash =
+        report(["tp_btf", "raw_tp", "tracepoint"].into_iter().fold(calls(), RecorderBuilder::forbid_rung));
+    assert_eq!(in_hash.probes[0].rung.as_deref(), Some("raw_tp+hash"));
+    assert!(of(&in_hash, "ENTERS").bytes >= 32_768 * 40, "{in_hash}");
+    assert_eq!(of(&in_hash, "TASKS").per_thread_bytes, None);
 }
 
 fn nothing_stays_behind() {
