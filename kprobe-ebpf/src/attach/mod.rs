@@ -17,5 +17,5 @@ pub(crate) use group::{Setup, groups};
 pub(crate) use object::{Load, Object, Rings};
 pub(crate) use offsets::Offsets;
 pub(crate) use preflight::Host;
-pub(crate) use report::FORBIDDEN;
+pub(crate) use report::{FORBIDDEN, skipping};
 pub use report::{MapMemory, Memory, Outcome, ProbeReport, Report, RungReport};

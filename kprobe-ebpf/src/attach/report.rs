@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::probe::TRACE_EVENT;
+
 /// What was attached and how, and why not otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -80,6 +82,26 @@ pub struct MapMemory {
 /// Why a rung was refused that the user does not want.
 pub(crate) const FORBIDDEN: &str = "forbidden by the user";
 
+/// On a kernel that skips programs at raw tracepoints: which events are taken there because trace events cannot be
+/// read, what that means and what to do.
+pub(crate) fn skipping(probes: &[ProbeReport]) -> Option<String> {
+    let is_refused = |rung: &RungReport| {
+        let Outcome::Refused(reason) = &rung.outcome else { return false };
+        rung.rung == TRACE_EVENT && reason != FORBIDDEN
+    };
+    let skipped = probes.iter().filter(|probe| probe.rung.is_some() && probe.ladder.iter().any(is_refused));
+    let names: Vec<_> = skipped.map(|probe| probe.probe.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} at raw tracepoints, where this kernel can skip programs while threads are preempted: events may be \
+             missing, counted only in `skipped_programs`; to have none skipped let this process read trace events: as \
+             root `mount -o remount,gid=GROUP,mode=0750 /sys/kernel/tracing` (if it is not mounted, `mount -t tracefs \
+             -o gid=GROUP,mode=0750 tracefs /sys/kernel/tracing`), with the process in GROUP",
+            names.join(", ")
+        )
+    })
+}
+
 impl Report {
     /// Memory of all maps.
     #[must_use]
@@ -140,5 +162,48 @@ impl fmt::Display for Report {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rungs of an event, with the reasons for refusals.
+    fn probe(name: &str, ladder: &[(&str, Outcome)]) -> ProbeReport {
+        let taken = ladder.iter().find(|(_, outcome)| *outcome == Outcome::Taken);
+        let rung = |(rung, outcome): &(&str, Outcome)| RungReport {
+            rung: (*rung).to_owned(),
+            outcome: outcome.clone(),
+        };
+        ProbeReport {
+            probe: name.to_owned(),
+            required: false,
+            rung: taken.map(|(rung, _)| (*rung).to_owned()),
+            ladder: ladder.iter().map(rung).collect(),
+        }
+    }
+
+    #[test]
+    fn what_may_be_skipped_is_said() {
+        let unreadable = Outcome::Refused("permission denied".to_owned());
+        let forbidden = Outcome::Refused(FORBIDDEN.to_owned());
+        let raw =
+            |name, why: &Outcome| probe(name, &[("tracepoint", why.clone()), ("tp_btf", Outcome::Taken)]);
+        let note = skipping(&[
+            raw("syscall", &unreadable),
+            probe("sched.switch", &[("tp_btf", Outcome::Taken)]),
+            raw("process.exit", &unreadable),
+        ]);
+        let note = note.unwrap_or_default();
+        assert!(
+            note.starts_with("syscall, process.exit at raw tracepoints, where this kernel can skip"),
+            "{note}"
+        );
+        assert!(note.contains("mount -o remount,gid=GROUP,mode=0750 /sys/kernel/tracing"), "{note}");
+        // By choice, on a better rung, or not at all.
+        let taken = probe("syscall", &[("tracepoint", Outcome::Taken), ("tp_btf", Outcome::NotNeeded)]);
+        let off = probe("syscall", &[("tracepoint", unreadable.clone()), ("tp_btf", unreadable)]);
+        assert_eq!(skipping(&[raw("syscall", &forbidden), taken, off]), None);
     }
 }
