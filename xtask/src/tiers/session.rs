@@ -69,7 +69,11 @@ impl Session {
             counts.failed = 1;
         }
         self.counts += counts;
-        let sum = format!("{} passed, {} failed, {} ignored", counts.passed, counts.failed, counts.skipped);
+        let mut sum =
+            format!("{} passed, {} failed, {} ignored", counts.passed, counts.failed, counts.skipped);
+        if counts.elsewhere > 0 {
+            sum.push_str(&format!(", {} left to the live tier", counts.elsewhere));
+        }
         if success && counts.failed == 0 {
             self.say(step, "ok", time, &sum);
         } else {
