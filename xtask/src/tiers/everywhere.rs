@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
         cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
     );
     session.check("I1: the kernel programs compile kprobe-core's ABI", invariants::i1);
-    let mut skipped = None;
+    let mut skipped = Vec::new();
     // Only Debian's toolchain makes the committed bytes.
     match Toolchain::prepare(Choice::Debian, &Cache::open()?, args.offline) {
         Ok(toolchain) => {
@@ -39,11 +39,16 @@ pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
                 ebpf::check(&toolchain).map(|()| String::new())
             });
         }
-        Err(error) => skipped = Some(Row::skipped("everywhere I3", format!("{error:#}"))),
+        Err(error) => skipped.push(Row::skipped("everywhere I3", format!("{error:#}"))),
     }
     session.check("I5: kprobe-core knows no loader, runtime or network", invariants::i5);
+    session.check("I5: kprobe-core reads no clock", invariants::i5_clocks);
+    session.check("I7: the same capture, the same bytes", invariants::i7);
     session.check("I10: examples hold no logic", invariants::i10);
-    session.check("rust-version", invariants::rust_version);
+    match invariants::oldest_rust(args.offline) {
+        Ok(toolchain) => session.check("rust-version", || invariants::rust_version(&toolchain)),
+        Err(error) => skipped.push(Row::skipped("everywhere rust-version", format!("{error:#}"))),
+    }
     session.check("packages, and a crate outside that depends on them alone", package::outside);
     Ok([session.finish()].into_iter().chain(skipped).collect())
 }

@@ -1,10 +1,14 @@
 //! The invariants of the design that a look at the tree can check.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::everywhere::cargo;
+use super::{everywhere::cargo, targets};
 use crate::{repo, sh};
 
 /// What `kprobe-core` must never depend on: loaders, async runtimes, networks.
@@ -78,6 +82,103 @@ pub(super) fn i5() -> Result<String> {
     Ok(String::new())
 }
 
+/// What has a `now` that kprobe-core must not ask.
+const CLOCKS: [&str; 2] = ["Instant", "SystemTime"];
+
+/// I5: the lint that keeps kprobe-core from reading a clock bites, with its configuration and the workspace's table. That
+/// it finds nothing there is the clippy step's.
+pub(super) fn i5_clocks() -> Result<String> {
+    let core = repo::root().join("kprobe-core");
+    let manifest = fs::read_to_string(core.join("Cargo.toml"))?;
+    if !manifest.contains("[lints]\nworkspace = true") {
+        bail!("kprobe-core does not take the workspace's lints, which deny warnings about clocks");
+    }
+    let root = fs::read_to_string(repo::root().join("Cargo.toml"))?;
+    let from = root.find("[workspace.lints.").context("the workspace manifest has no table of lints")?;
+    let lints: Vec<&str> = root[from..]
+        .lines()
+        .take_while(|line| line.starts_with("[workspace.lints") || !line.starts_with('['))
+        .collect();
+    let dir = tempfile::tempdir()?;
+    fs::create_dir(dir.path().join("src"))?;
+    fs::copy(core.join("clippy.toml"), dir.path().join("clippy.toml"))?;
+    let package =
+        "[package]\nname = \"reads-a-clock\"\nedition = \"2024\"\n[lints]\nworkspace = true\n[workspace]\n";
+    fs::write(dir.path().join("Cargo.toml"), format!("{package}{}\n", lints.join("\n")))?;
+    let source = dir.path().join("src/lib.rs");
+    let clippy = || {
+        let mut cmd = cargo();
+        cmd.current_dir(dir.path()).args(["clippy", "--quiet", "--offline", "--target-dir"]);
+        cmd.arg(dir.path().join("target")).args(["--", "-D", "warnings"]);
+        sh::output(&mut cmd)
+    };
+    fs::write(&source, "//! No clock.\n")?;
+    clippy().context("a package that reads no clock must pass")?;
+    for clock in CLOCKS {
+        fs::write(
+            &source,
+            format!("//! A clock.\n/// Reads it.\npub fn read() {{ let _ = std::time::{clock}::now(); }}\n"),
+        )?;
+        let refused = clippy().err().map(|error| format!("{error:#}")).unwrap_or_default();
+        if !refused.contains(&format!("disallowed method `std::time::{clock}::now`")) {
+            bail!("clippy lets kprobe-core read std::time::{clock}: see kprobe-core/clippy.toml\n{refused}");
+        }
+    }
+    Ok(String::new())
+}
+
+/// What a replay is compared in.
+const FORMS: [&[&str]; 3] =
+    [&["--output", "json"], &["--output", "human", "--times", "wall"], &["--output", "none", "--capture"]];
+const CAPTURES: [&str; 2] = ["examples/agent/demo.kcap", "kprobe-core/tests/data/v1.kcap"];
+
+/// I7: a capture gives the same bytes, whether the agent is optimised or not, and each time it is asked.
+pub(super) fn i7() -> Result<String> {
+    let optimised = |cmd: &mut Command| {
+        cmd.arg("--release");
+    };
+    let agents = [targets::agent(|_| ())?, targets::agent(optimised)?];
+    if agents[0] == agents[1] {
+        bail!("both builds of the agent are {}", agents[0].display());
+    }
+    let dir = tempfile::tempdir()?;
+    let mut compared = 0;
+    for capture in CAPTURES {
+        for form in FORMS {
+            let mut first: Option<Vec<u8>> = None;
+            for agent in agents.iter().flat_map(|agent| [agent; 2]) {
+                let bytes = replay(agent, &repo::root().join(capture), form, &dir.path().join("again.kcap"))
+                    .with_context(|| format!("{capture} {form:?}"))?;
+                if bytes.is_empty() {
+                    bail!("{} gives nothing for {capture} {form:?}", agent.display());
+                }
+                if first.as_ref().is_some_and(|first| *first != bytes) {
+                    bail!(
+                        "{} gives other bytes for {capture} {form:?} than a run before it",
+                        agent.display()
+                    );
+                }
+                compared += 1;
+                first = Some(bytes);
+            }
+        }
+    }
+    Ok(format!("{compared} runs"))
+}
+
+/// What the agent makes of a capture: its lines, or the capture that it writes anew.
+fn replay(agent: &Path, capture: &Path, form: &[&str], again: &Path) -> Result<Vec<u8>> {
+    let writes = form.contains(&"--capture");
+    let mut cmd = Command::new(agent);
+    cmd.args(form).args(writes.then_some(again)).arg("--from").arg(capture);
+    let output =
+        cmd.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", sh::line(&cmd)))?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", sh::line(&cmd), String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    if writes { Ok(fs::read(again)?) } else { Ok(output.stdout) }
+}
+
 /// I10: no example's `main.rs` is long enough to hold logic.
 pub(super) fn i10() -> Result<String> {
     let mut seen = 0;
@@ -99,40 +200,42 @@ pub(super) fn i10() -> Result<String> {
     Ok(format!("{seen} examples"))
 }
 
-/// The oldest Rust that the manifest promises builds the workspace; without that toolchain, it is at least not newer than this one.
-pub(super) fn rust_version() -> Result<String> {
+/// The oldest Rust that the manifest promises, and the toolchain that has it: installed if need be.
+pub(super) fn oldest_rust(offline: bool) -> Result<String> {
     let manifest = fs::read_to_string(repo::root().join("Cargo.toml"))?;
     let promised = manifest
         .lines()
         .find_map(|line| line.strip_prefix("rust-version = "))
         .map(|value| value.trim_matches('"').to_owned())
         .context("the workspace manifest has no rust-version")?;
-    let installed = sh::output(Command::new("rustup").args(["toolchain", "list"])).unwrap_or_default();
-    let toolchain = installed.lines().filter_map(|line| line.split(' ').next()).find(|name| {
+    let installed = sh::output(sh::clean("rustup").args(["toolchain", "list"]))
+        .with_context(|| format!("rust-version is {promised}, and there is no rustup to ask for it"))?;
+    let found = installed.lines().filter_map(|line| line.split(' ').next()).find(|name| {
         name.strip_prefix(&promised)
             .is_some_and(|rest| rest.starts_with('-') || rest.starts_with('.') || rest.is_empty())
     });
-    if let Some(toolchain) = toolchain {
-        let mut check = sh::clean("rustup");
-        check.current_dir(repo::root()).args([
-            "run",
-            toolchain,
-            "cargo",
-            "check",
-            "--workspace",
-            "--all-features",
-        ]);
-        sh::output(check.arg("--target-dir").arg(repo::target().join("rust-version")))?;
-        return Ok(format!("the workspace builds with {toolchain}"));
+    if let Some(found) = found {
+        return Ok(found.to_owned());
     }
-    let running = sh::output(sh::clean("rustc").current_dir(repo::root()).arg("--version"))?;
-    let running = running.split(' ').nth(1).unwrap_or_default().to_owned();
-    if number(&promised) > number(&running) {
-        bail!("rust-version is {promised}, newer than the rustc {running} that built everything here");
+    if offline {
+        bail!("rust-version is {promised}, which is not installed, and --offline forbids installing it");
     }
-    Ok(format!("{promised} is not installed: only checked that it is not newer than the running {running}"))
+    eprintln!("xtask: installing Rust {promised} with rustup: needed to build with the stated rust-version");
+    sh::output(sh::clean("rustup").args(["toolchain", "install", &promised, "--profile", "minimal"]))?;
+    Ok(promised)
 }
 
-fn number(version: &str) -> Vec<u32> {
-    version.split(['.', '-']).map_while(|part| part.parse().ok()).collect()
+/// The workspace builds with that toolchain.
+pub(super) fn rust_version(toolchain: &str) -> Result<String> {
+    let mut check = sh::clean("rustup");
+    check.current_dir(repo::root()).args([
+        "run",
+        toolchain,
+        "cargo",
+        "check",
+        "--workspace",
+        "--all-features",
+    ]);
+    sh::output(check.arg("--target-dir").arg(repo::target().join("rust-version")))?;
+    Ok(format!("the workspace builds with {toolchain}"))
 }
