@@ -3,10 +3,11 @@
 use kprobe_core::abi::{Kind, PID_WORDS, select};
 
 use super::{
-    Arguments, AttachError, FORBIDDEN, Host, Load, Object, Offsets, Outcome, ProbeReport, Rings, RungReport,
-    WakeContextSource,
+    Arguments, AttachError, FORBIDDEN, Host, Load, MapMemory, Object, Offsets, Outcome, ProbeReport, Rings,
+    RungReport, WakeContextSource,
 };
 use crate::{
+    btf::Btf,
     filter::Selection,
     probe::{
         EventPlan, FamilyPlan, IN_HASH, Needs, ObjectBytes, RungPlan, TRACE_EVENT, When, tracepoint_rungs,
@@ -46,6 +47,17 @@ pub(crate) struct Attached {
     pub(crate) probes: Vec<ProbeReport>,
     pub(crate) notes: Vec<String>,
     pub(crate) wake_context: Option<String>,
+}
+
+impl Attached {
+    /// Memory of its maps. What of kprobe's own uses task storage is the rung of system calls.
+    pub(crate) fn memory(&self, btf: &Btf) -> Vec<MapMemory> {
+        let is_stored = |probe: &ProbeReport| {
+            Some(probe.probe.as_str()) == Kind::SYSCALL.name()
+                && probe.rung.as_deref().is_some_and(|rung| rung != IN_HASH)
+        };
+        self.object.memory(btf, !self.object.is_builtin || self.probes.iter().any(is_stored))
+    }
 }
 
 /// By object; a plan of which nothing is wanted needs none.

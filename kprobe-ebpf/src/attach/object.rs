@@ -1,7 +1,4 @@
-use std::{
-    collections::BTreeSet,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -219,10 +216,9 @@ impl Object {
         }
     }
 
-    /// Most bytes that each map can take, and what task storage takes for a thread, if a program uses it.
-    pub(crate) fn memory(&self, btf: &Btf) -> Vec<MapMemory> {
-        let programs = self.ebpf.programs().filter_map(|(_, program)| program.info().ok());
-        let used: BTreeSet<u32> = programs.filter_map(|info| info.map_ids().ok()?).flatten().collect();
+    /// Most bytes that each map can take, and what task storage takes for a thread, if it is used. Which maps a program
+    /// uses the kernel tells only to CAP_SYS_ADMIN.
+    pub(crate) fn memory(&self, btf: &Btf, uses_task_storage: bool) -> Vec<MapMemory> {
         let maps = self.ebpf.maps().filter_map(|(name, map)| {
             let info = map_data(map)?.info().ok()?;
             let key = u64::from(info.key_size()).next_multiple_of(8);
@@ -230,7 +226,7 @@ impl Object {
             // A hash has a header for each element and a bucket for each element.
             let element = if matches!(map, Map::HashMap(_)) { 64 + key + value } else { value };
             let bytes = (element * u64::from(info.max_entries())).next_multiple_of(4096);
-            let is_stored = matches!(info.map_type(), Ok(MapType::TaskStorage)) && used.contains(&info.id());
+            let is_stored = uses_task_storage && matches!(info.map_type(), Ok(MapType::TaskStorage));
             let per_thread_bytes = if is_stored { task_storage_bytes(btf, value) } else { None };
             Some(MapMemory { map: name.to_owned(), bytes, per_thread_bytes })
         });

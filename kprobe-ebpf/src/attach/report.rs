@@ -82,24 +82,26 @@ pub struct MapMemory {
 /// Why a rung was refused that the user does not want.
 pub(crate) const FORBIDDEN: &str = "forbidden by the user";
 
-/// On a kernel that skips programs at raw tracepoints: which events are taken there because trace events cannot be
-/// read, what that means and what to do.
+/// On a kernel that skips programs at raw tracepoints: which events are taken there because trace events were refused,
+/// what that means and what to do.
 pub(crate) fn skipping(probes: &[ProbeReport]) -> Option<String> {
-    let is_refused = |rung: &RungReport| {
-        let Outcome::Refused(reason) = &rung.outcome else { return false };
-        rung.rung == TRACE_EVENT && reason != FORBIDDEN
+    let refusal = |rung: &RungReport| match &rung.outcome {
+        Outcome::Refused(reason) if rung.rung == TRACE_EVENT && reason != FORBIDDEN => Some(reason.clone()),
+        _ => None,
     };
-    let skipped = probes.iter().filter(|probe| probe.rung.is_some() && probe.ladder.iter().any(is_refused));
-    let names: Vec<_> = skipped.map(|probe| probe.probe.as_str()).collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "{} at raw tracepoints, where this kernel can skip programs while threads are preempted: events may be \
-             missing, counted only in `skipped_programs`; to have none skipped let this process read trace events: as \
-             root `mount -o remount,gid=GROUP,mode=0750 /sys/kernel/tracing` (if it is not mounted, `mount -t tracefs \
-             -o gid=GROUP,mode=0750 tracefs /sys/kernel/tracing`), with the process in GROUP",
-            names.join(", ")
-        )
-    })
+    let taken = probes.iter().filter(|probe| probe.rung.is_some());
+    let refused =
+        taken.filter_map(|probe| Some((probe.probe.as_str(), probe.ladder.iter().find_map(refusal)?)));
+    let (names, reasons): (Vec<_>, Vec<_>) = refused.unzip();
+    let reason = reasons.first()?;
+    Some(format!(
+        "{} at raw tracepoints, where this kernel can skip programs while threads are preempted: events may be \
+         missing, counted only in `skipped_programs`. Trace events were refused ({reason}): let this process read them, \
+         as root by `mount -t tracefs -o remount,gid=GROUP,mode=0750 tracefs /sys/kernel/tracing` (without `remount,` \
+         where it is not mounted) with the process in GROUP, and open them, by `sysctl kernel.perf_event_paranoid=2` \
+         where it is higher",
+        names.join(", ")
+    ))
 }
 
 impl Report {
@@ -200,7 +202,10 @@ mod tests {
             note.starts_with("syscall, process.exit at raw tracepoints, where this kernel can skip"),
             "{note}"
         );
-        assert!(note.contains("mount -o remount,gid=GROUP,mode=0750 /sys/kernel/tracing"), "{note}");
+        assert!(
+            note.contains("(permission denied)") && note.contains("-o remount,gid=GROUP,mode=0750"),
+            "{note}"
+        );
         // By choice, on a better rung, or not at all.
         let taken = probe("syscall", &[("tracepoint", Outcome::Taken), ("tp_btf", Outcome::NotNeeded)]);
         let off = probe("syscall", &[("tracepoint", unreadable.clone()), ("tp_btf", unreadable)]);

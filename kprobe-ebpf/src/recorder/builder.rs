@@ -18,7 +18,6 @@ use crate::{
         Arguments, AttachError, Host, MapMemory, Memory, Object, Offsets, Report, Rings, Setup, groups,
         skipping,
     },
-    btf::Btf,
     filter::{Filter, Selection},
     host,
     probe::{FamilyPlan, ProbeFamily},
@@ -190,6 +189,7 @@ impl<Probes> RecorderBuilder<Probes> {
             forbidden: &self.forbidden,
         };
         let mut objects: Vec<Object> = Vec::new();
+        let mut maps = Vec::new();
         let mut rings: Option<Rings> = None;
         let mut probes = Vec::new();
         let mut notes: Vec<String> =
@@ -197,6 +197,7 @@ impl<Probes> RecorderBuilder<Probes> {
         let mut wake_context = None;
         for group in groups(&self.plans) {
             let attached = setup.attach_group(&group, &host)?;
+            maps.extend(attached.memory(&host.btf));
             rings = Some(match rings {
                 None => attached.rings,
                 Some(mut all) => {
@@ -212,7 +213,7 @@ impl<Probes> RecorderBuilder<Probes> {
         notes.extend(if setup.programs_are_preemptible { skipping(&probes) } else { None });
         let Rings { rings, states } = rings.ok_or(AttachError::NoProbe)?;
         let ring_bytes = rings.len() as u64 * u64::from(setup.shard_bytes);
-        let memory = memory(&objects, &host.btf, ring_bytes);
+        let memory = memory(maps, ring_bytes);
         let reader = Reader::new(rings, states, self.pacing)?;
         let report = Report { kernel: host.release.text.clone(), probes, wake_context, notes, memory };
         let info = StreamInfo {
@@ -402,8 +403,7 @@ impl Object {
     }
 }
 
-fn memory(objects: &[Object], btf: &Btf, ring_bytes: u64) -> Memory {
-    let mut maps: Vec<_> = objects.iter().flat_map(|object| object.memory(btf)).collect();
+fn memory(mut maps: Vec<MapMemory>, ring_bytes: u64) -> Memory {
     maps.retain(|map| map.map != "RINGS");
     maps.push(MapMemory { map: "RINGS".to_owned(), bytes: ring_bytes, per_thread_bytes: None });
     maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));

@@ -4,6 +4,7 @@
 pub fn run(name: &str, args: &[u64]) {
     match name {
         "record-with-two-capabilities" => super::privilege::record(),
+        "attach-as-nobody" => super::privilege::attach_as_nobody(),
         "record-until-killed" => super::end::record(),
         "secrets" => super::privacy::secrets(args[0]),
         "secrets-of-exec" => {}
