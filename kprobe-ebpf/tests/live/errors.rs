@@ -1,6 +1,9 @@
 //! What cannot be attached says why, in one line, and leaves nothing.
 
-use std::ffi::CStr;
+use std::{
+    ffi::CStr,
+    path::{Path, PathBuf},
+};
 
 use caps::{CapSet, Capability};
 use kprobe_core::{
@@ -12,19 +15,33 @@ use kprobe_ebpf::{
     filter::{Cgroup, FilterError, SyscallSet},
     host,
 };
+use libtest_mimic::Trial;
 
-use crate::support::{child::Workload, kernel::BpfObjects, recording::Recording, workload::sys};
+use crate::support::{child::Workload, kernel::BpfObjects, recording::Recording, trial, workload::sys};
 
-crate::trials!(
-    ring_sizes,
-    what_was_not_said,
-    rungs,
-    what_is_not_there,
-    missing_capabilities,
-    inside_a_pid_namespace,
-    a_command_that_cannot_be_recorded,
-    a_probe_that_is_not_required,
-);
+mod always {
+    use super::*;
+
+    crate::trials!(
+        ring_sizes,
+        what_was_not_said,
+        rungs,
+        what_is_not_there,
+        cgroups_that_are_there,
+        missing_capabilities,
+        inside_a_pid_namespace,
+        a_command_that_cannot_be_recorded,
+        a_probe_that_is_not_required,
+    );
+}
+
+/// Ignored, and counted as such, where the machine does not have what it is about.
+pub fn trials() -> Vec<Trial> {
+    let v1 = trial("live::errors::a_cgroup_of_version_1", a_cgroup_of_version_1);
+    let mut trials = always::trials();
+    trials.push(v1.with_ignored_flag(version_1().is_none()));
+    trials
+}
 
 fn builder() -> RecorderBuilder<(Syscalls, ())> {
     Recorder::builder().probe(Syscalls::all()).filter(Filter::none())
@@ -91,16 +108,69 @@ fn what_is_not_there() {
     let mount = host::cgroup2_mount().unwrap().path;
     let no_cgroup = Filter::cgroup(mount.join("kprobe-nowhere")).unwrap_err();
     assert!(matches!(no_cgroup, FilterError::NoCgroup { .. }));
-    if let Some(v1) = host::mounts().unwrap().iter().find(|mount| mount.kind == "cgroup") {
-        let error = Cgroup::open(&v1.path).unwrap_err();
-        assert!(matches!(error, FilterError::Version1 { .. }));
-        let expected = format!(
-            "cgroup {} is of version 1, by which events cannot be filtered; expected a directory of version 2, below {}",
-            v1.path.display(),
-            mount.display()
-        );
-        assert_eq!(error.to_string(), expected);
+}
+
+/// Two nested cgroups without processes, removed at the end.
+struct Nested(PathBuf);
+
+impl Nested {
+    fn make(mount: &Path, name: &str) -> Self {
+        let outer = mount.join(format!("kprobe-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(outer.join("inner")).unwrap();
+        Self(outer)
     }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        // Both fail only if something else is in them, which the next test would tell.
+        let _ = std::fs::remove_dir(self.0.join("inner"));
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn cgroups_that_are_there() {
+    let mount = host::cgroup2_mount().unwrap();
+    assert!(mount.whole, "{mount:?}");
+    let mount = mount.path;
+    assert_eq!(Cgroup::open(&mount).unwrap(), Cgroup { id: 1, depth: 0, path: mount.clone() });
+    let nested = Nested::make(&mount, "nested");
+    let (outer, inner) = (Cgroup::open(&nested.0).unwrap(), Cgroup::open(nested.0.join("inner/.")).unwrap());
+    assert_eq!((outer.depth, inner.depth), (1, 2));
+    assert_ne!(outer.id, inner.id);
+    assert_eq!(inner.path, nested.0.join("inner"));
+    let says = |path: &Path| Cgroup::open(path).unwrap_err().to_string();
+    let file = nested.0.join("cgroup.procs");
+    let expected = format!("{} is no cgroup: it is a file, expected the directory it is in", file.display());
+    assert_eq!(says(&file), expected);
+    // As /proc/PID/cgroup and systemctl write it.
+    let path = Path::new("/").join(nested.0.strip_prefix(&mount).unwrap());
+    let expected = format!(
+        "no cgroup {}: there is no such directory; did you mean {}?",
+        path.display(),
+        nested.0.display()
+    );
+    assert_eq!(says(&path), expected);
+}
+
+/// A hierarchy of version 1, if this machine has one.
+fn version_1() -> Option<PathBuf> {
+    let mounts = host::mounts().unwrap();
+    mounts.into_iter().find(|mount| mount.kind == "cgroup").map(|mount| mount.path)
+}
+
+fn a_cgroup_of_version_1() {
+    let v1 = version_1().unwrap();
+    let error = Cgroup::open(&v1).unwrap_err();
+    assert!(matches!(error, FilterError::Version1 { .. }));
+    let expected = format!(
+        "cgroup {} is of version 1, by which events cannot be filtered; expected a directory of version 2, below {}",
+        v1.display(),
+        host::cgroup2_mount().unwrap().path.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    let error = Cgroup::open(v1.join("tasks")).unwrap_err();
+    assert!(matches!(error, FilterError::File { .. }), "{error}");
 }
 
 /// The workload: gives capabilities up, tries to attach, and writes what comes of it.
