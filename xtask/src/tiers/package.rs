@@ -38,6 +38,12 @@ pub(super) fn outside() -> Result<String> {
     // The same versions of everything else: what is tested is the packages, not today's registry.
     fs::copy(repo::root().join("Cargo.lock"), dir.path().join("Cargo.lock"))?;
 
+    let programs = programs(&dir.path().join("examples"))?;
+    let mut check = sh::clean(repo::cargo());
+    check.current_dir(dir.path()).args(["check", "--quiet", "--examples", "--target-dir"]);
+    sh::output(check.arg(target.join("outside")))
+        .context("a program of the documentation does not compile")?;
+
     let mut run = sh::clean(repo::cargo());
     run.current_dir(dir.path()).args(["run", "--quiet", "--target-dir"]).arg(target.join("outside"));
     let said = sh::output(&mut run).context("the crate outside the workspace does not build or run")?;
@@ -48,7 +54,31 @@ pub(super) fn outside() -> Result<String> {
     if events == 0 {
         bail!("the crate outside the workspace decoded no event of the capture in its folder");
     }
-    Ok(said.to_owned())
+    Ok(format!("{said}, {programs} programs of the documentation"))
+}
+
+/// Where whole programs are shown.
+const SHOWN: [&str; 2] = ["README.md", "docs/src/embedding.md"];
+
+/// Puts every whole program of the documentation into `examples`; how many there are.
+fn programs(examples: &Path) -> Result<usize> {
+    fs::create_dir_all(examples)?;
+    let mut count = 0;
+    for page in SHOWN {
+        let text =
+            fs::read_to_string(repo::root().join(page)).with_context(|| format!("cannot read {page}"))?;
+        let blocks = text.split("\n```rust").skip(1).filter_map(|block| block.split_once('\n'));
+        let blocks = blocks.filter_map(|(_, block)| block.split("\n```").next());
+        let before = count;
+        for block in blocks.filter(|block| block.contains("fn main()")) {
+            count += 1;
+            fs::write(examples.join(format!("shown{count}.rs")), format!("//! From {page}.\n{block}\n"))?;
+        }
+        if count == before {
+            bail!("{page} shows no whole program any more: take it out of the list of pages");
+        }
+    }
+    Ok(count)
 }
 
 fn version() -> Result<String> {
