@@ -7,7 +7,10 @@ mod decode_support;
 
 use std::sync::LazyLock;
 
-use kprobe_core::{decode::{FrameError, Frames}, event::Registry};
+use kprobe_core::{
+    decode::{FrameError, Frames},
+    event::Registry,
+};
 use libfuzzer_sys::fuzz_target;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);

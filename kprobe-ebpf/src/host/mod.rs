@@ -21,6 +21,6 @@ pub use cpus::{CpuList, possible_cpus};
 pub use error::HostError;
 pub use kernel::{KernelRelease, boot_id, host_name, kernel_release};
 pub use mounts::{Mount, mounts};
-pub use namespace::{in_initial_pid_namespace, in_initial_user_namespace};
+pub use namespace::{children_in_initial_pid_namespace, in_initial_pid_namespace, in_initial_user_namespace};
 pub use privilege::{Capabilities, Lockdown, UnprivilegedBpf, lockdown, unprivileged_bpf};
 pub use symbols::has_kernel_symbol;

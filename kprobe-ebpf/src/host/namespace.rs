@@ -16,6 +16,21 @@ pub fn in_initial_pid_namespace() -> Result<bool, HostError> {
     is("/proc/self/ns/pid", PID_INIT)
 }
 
+/// Children of this thread will have the process ids that kernel programs see: not after `unshare(CLONE_NEWPID)`.
+///
+/// # Errors
+///
+/// If `/proc` is not mounted.
+pub fn children_in_initial_pid_namespace() -> Result<bool, HostError> {
+    match is("/proc/thread-self/ns/pid_for_children", PID_INIT) {
+        // The link of a new namespace leads nowhere until it has a process.
+        Err(HostError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            in_initial_pid_namespace().map(|_| false)
+        }
+        answer => answer,
+    }
+}
+
 /// Capabilities of this process are worth something outside its user namespace.
 ///
 /// # Errors

@@ -31,6 +31,9 @@ impl<Probes> Recorder<Probes> {
         if sets.is_empty() || !self.follows {
             return Err(SpawnError::NotSelected);
         }
+        if !host::children_in_initial_pid_namespace().map_err(io::Error::other).map_err(SpawnError::Start)? {
+            return Err(SpawnError::PidNamespace);
+        }
         let now_ns = host::clocks().monotonic_ns;
         // The closure stays in the `Command` for ever. What it refers to goes with this call, so that a later start of
         // the same `Command` is not selected, and no memory of the kernel programs stays mapped.
@@ -83,6 +86,12 @@ pub enum SpawnError {
     /// The recorder does not record processes by their id.
     #[error("the recorder's filter is not for a command: build it with `Filter::none()`")]
     NotSelected,
+    /// The child would select itself by an id that is another process's.
+    #[error(
+        "the command would start in another pid namespace, where its process id is not the kernel's; start it from a \
+         thread that has not left the initial one (no `unshare --pid`)"
+    )]
+    PidNamespace,
     /// The system refused to start it.
     #[error("cannot start the command: {0}")]
     Start(#[source] io::Error),

@@ -263,7 +263,7 @@ impl<Probes> Recorder<Probes> {
     }
 
     /// From now on one record in `one_in` of a family is kept, and none that took less than `min_duration`. The change
-    /// is put into the stream.
+    /// is put into the stream. All of a user's own probes are one family, [`Family::User`].
     pub fn set_sampling(&mut self, family: Family, one_in: u32, min_duration: Duration) {
         let now = host::clocks().monotonic_ns;
         let min_duration_ns = u64::try_from(min_duration.as_nanos()).unwrap_or(u64::MAX);

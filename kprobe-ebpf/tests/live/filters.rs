@@ -8,7 +8,8 @@ use kprobe_core::{
     pipeline::BatchBuf,
 };
 use kprobe_ebpf::{
-    AddError, Filter, Recorder, RecorderBuilder, Syscalls, filter::SyscallSet, host::cgroup2_mount,
+    AddError, Filter, Recorder, RecorderBuilder, SpawnError, Syscalls, filter::SyscallSet,
+    host::cgroup2_mount,
 };
 
 use super::syscalls::name;
@@ -24,6 +25,7 @@ crate::trials!(
     a_process_that_is_added_and_removed,
     what_cannot_be_added,
     one_start_of_a_command,
+    a_command_in_another_pid_namespace,
     one_thread_of_two,
     a_cgroup_and_those_below,
     cgroups_that_nobody_can_name,
@@ -122,6 +124,23 @@ fn what_cannot_be_added() {
     let refused = recorder.add_process(Tgid(own)).unwrap_err();
     assert!(matches!(refused, AddError::NotSelected), "{refused}");
     assert!(!recorder.records(Tgid(own)));
+}
+
+/// Its child would select itself as process 1, which is the host's.
+fn a_command_in_another_pid_namespace() {
+    let mut recorder = builder(Filter::none()).attach().unwrap();
+    let refused = std::thread::scope(|scope| {
+        let spawn = || {
+            // Only for the children of this thread.
+            // SAFETY: takes a flag and no pointer.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+            recorder.spawn(&mut std::process::Command::new("/bin/true"))
+        };
+        scope.spawn(spawn).join().unwrap()
+    });
+    assert!(matches!(refused, Err(SpawnError::PidNamespace)), "{refused:?}");
+    assert!(!recorder.records(Tgid(1)));
+    recorder.spawn(&mut crate::support::child::workload("exit 0")).unwrap().wait().unwrap();
 }
 
 /// A `Command` keeps what it runs between fork and exec. It is for the recorder's start only.
