@@ -29,12 +29,6 @@ const NEEDS: [Need; 2] = [(QEMU, "qemu-system-x86"), (BUSYBOX, "busybox-static")
 const CMDLINE: &str =
     "console=ttyS0 panic=-1 oops=panic quiet tsc=reliable lsm=lockdown,capability,landlock,bpf";
 
-/// Attaching to a tracepoint makes the kernel patch its own code by way of a breakpoint, and with a host thread for each
-/// CPU the emulator now and then runs the breakpoint after it was replaced: an oops for which the guest can do nothing.
-const STALE_CODE: &str = "Oops: int3";
-/// Times that a machine is started which ends so.
-const MOST_BOOTS: usize = 3;
-
 /// What a script in a guest did.
 #[derive(Debug)]
 pub(crate) struct VmOutcome {
@@ -61,42 +55,6 @@ pub(crate) fn run(
     timeout: Duration,
     echo: bool,
 ) -> Result<VmOutcome> {
-    let mut boots = 1;
-    loop {
-        let (console, log) = boot(kernel, files, script, timeout, echo)?;
-        let Console { all, script, status } = console;
-        let (release, place) = (&kernel.release, log.display());
-        let end = sh::tail(&all, 40);
-        return match status {
-            End::Result(status) => Ok(VmOutcome { status, console: script, log }),
-            End::Timeout => bail!(
-                "kernel {release}: nothing came to an end within {timeout:?}; the machine was stopped\n{end}\n  whole console: {place}"
-            ),
-            End::Closed if all.contains(STALE_CODE) && boots < MOST_BOOTS => {
-                eprintln!(
-                    "xtask: kernel {release}: the emulator ran an instruction that the kernel had just replaced ({STALE_CODE}); booting again; console: {place}"
-                );
-                boots += 1;
-                continue;
-            }
-            End::Closed if all.contains("Kernel panic") || all.contains("Oops") => {
-                bail!("kernel {release}: the kernel panicked\n{end}\n  whole console: {place}")
-            }
-            End::Closed => bail!(
-                "kernel {release}: the machine ended without a result line\n{end}\n  whole console: {place}"
-            ),
-        };
-    }
-}
-
-/// Runs the script in a machine, whatever its end.
-fn boot(
-    kernel: &Kernel,
-    files: &[Entry],
-    script: &str,
-    timeout: Duration,
-    echo: bool,
-) -> Result<(Console, PathBuf)> {
     let dir = tempfile::tempdir()?;
     let nonce = nonce();
     let mut machine = machine(kernel, files, script, dir.path(), &nonce)?;
@@ -106,7 +64,22 @@ fn boot(
     let log = logs.join(format!("{}-{nonce}.log", kernel.version()));
     let mut child =
         Running(machine.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start qemu")?);
-    Ok((watch(&mut child, &nonce, &log, timeout, echo)?, log))
+    let ended = watch(&mut child, &nonce, &log, timeout, echo)?;
+    let Console { all, script, status } = ended;
+    let (release, place) = (&kernel.release, log.display());
+    let end = sh::tail(&all, 40);
+    match status {
+        End::Result(status) => Ok(VmOutcome { status, console: script, log }),
+        End::Timeout => bail!(
+            "kernel {release}: nothing came to an end within {timeout:?}; the machine was stopped\n{end}\n  whole console: {place}"
+        ),
+        End::Closed if all.contains("Kernel panic") || all.contains("Oops") => {
+            bail!("kernel {release}: the kernel panicked\n{end}\n  whole console: {place}")
+        }
+        End::Closed => bail!(
+            "kernel {release}: the machine ended without a result line\n{end}\n  whole console: {place}"
+        ),
+    }
 }
 
 /// A machine with a shell on this terminal.
@@ -128,9 +101,11 @@ fn machine(kernel: &Kernel, files: &[Entry], script: &str, dir: &Path, nonce: &s
     let script = format!("export KPROBE_KERNEL={}\n{script}", kernel.version());
     initramfs::write(&initrd, INIT, &script, &entries)?;
     let mut qemu = Command::new(QEMU);
+    // One host thread for all CPUs. Attaching to a tracepoint makes the kernel patch its own code by way of a breakpoint, and
+    // with a thread for each CPU the emulator now and then runs the breakpoint after the kernel has replaced it: an oops.
     qemu.args([
         "-accel",
-        "tcg,thread=multi",
+        "tcg,thread=single",
         "-cpu",
         "max",
         "-smp",

@@ -79,7 +79,9 @@ fn files() -> Result<Vec<Entry>> {
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
     };
-    let targets = targets::find(&["live", "vm"])?;
+    let mut targets = targets::find(&["live", "vm"])?;
+    // It tests a program that a guest does not have; what that does, `custom` of kprobe-ebpf does on each kernel.
+    targets.retain(|target| target.package != "kprobe-custom-agent");
     if targets.is_empty() {
         bail!("no package has a test target named `live` or `vm`");
     }
