@@ -180,7 +180,7 @@ impl Ring {
     /// one record). The kernel gets the room back when this returns.
     #[inline]
     pub fn consume(&mut self, limit_bytes: usize, mut f: impl FnMut(&[u8])) -> Drained {
-        let end = self.aim();
+        let Some(end) = self.aim() else { return Drained { stop: Stop::Corrupt, ..Drained::NOTHING } };
         let view = self.view();
         let mut taking = Taking::new(self);
         let mut drained = Drained::NOTHING;
@@ -213,7 +213,7 @@ impl Ring {
     /// Each record is a `u32` with its length (bit 30: discarded, to be skipped), a `u32` without meaning, and so many
     /// bytes, padded to a multiple of 8.
     pub fn copy_into(&mut self, out: &mut BytesMut, limit_bytes: usize) -> Drained {
-        let end = self.aim();
+        let Some(end) = self.aim() else { return Drained { stop: Stop::Corrupt, ..Drained::NOTHING } };
         let view = self.view();
         let mut drained = Drained::NOTHING;
         loop {
@@ -277,12 +277,14 @@ impl Ring {
         View { data: self.producer.start().wrapping_add(page_size()), mask: self.mask }
     }
 
-    /// Chooses how far to read: as far as was chosen before, or if that was reached, to what is reserved now.
-    fn aim(&mut self) -> usize {
+    /// Chooses how far to read: as far as was chosen before, or if that was reached, to what is reserved now. `None` if
+    /// that is more than the ring holds: a second reader gave room back that this one has not read.
+    fn aim(&mut self) -> Option<usize> {
         if self.position == self.target.position {
             self.look_at(monotonic_ns());
         }
-        self.target.position
+        let end = self.target.position;
+        (end.wrapping_sub(self.position) <= self.len_bytes()).then_some(end)
     }
 
     /// Loads the producer position; `now_ns` is a time before that. What is not seen here was reserved later.
@@ -316,12 +318,14 @@ impl Drained {
     /// Counts a record, unless the limit forbids.
     #[inline(always)]
     fn count(&mut self, header: u32, total: usize, limit_bytes: usize) -> bool {
-        if self.bytes != 0 && self.bytes + total > limit_bytes {
+        if self.bytes + total > limit_bytes && self.bytes != 0 {
             return false;
         }
-        let discarded = u64::from(header & DISCARD != 0);
-        self.discarded += discarded;
-        self.records += 1 - discarded;
+        if header & DISCARD == 0 {
+            self.records += 1;
+        } else {
+            self.discarded += 1;
+        }
         self.bytes += total;
         true
     }
@@ -352,10 +356,6 @@ impl View {
         if left == 0 {
             return Step::Stop(Stop::CaughtUp);
         }
-        // Only with a second reader, who gave room back that this one had not read.
-        if left > self.mask + 1 {
-            return Step::Stop(Stop::Corrupt);
-        }
         let at = self.at(position);
         prefetch(at.wrapping_add(PREFETCH));
         // SAFETY: positions are multiples of 8 (`total` below, and round_up in __bpf_ringbuf_reserve), so the address
@@ -369,7 +369,8 @@ impl View {
         // With the load above an acquire, which pairs with xchg(&hdr->len) in bpf_ringbuf_commit: with the busy bit gone,
         // the record's bytes are there.
         fence(Ordering::Acquire);
-        let total = ((header & !DISCARD) as usize + HEADER).next_multiple_of(8);
+        // Rounded up to a multiple of 8; it cannot overflow, a length has 30 bits.
+        let total = ((header & !DISCARD) as usize + HEADER + 7) & !7;
         if total > left {
             return Step::Stop(Stop::Corrupt);
         }
