@@ -16,7 +16,10 @@ use crate::{
 };
 
 /// See T5 for the length of a burst.
-const SHAPE: Shape = Shape { bursts: 400, per_burst: 5_000, pause: Duration::ZERO };
+const SHAPE: Shape = Shape { bursts: 80, per_burst: 5_000, pause: Duration::ZERO };
+/// Rounds of which one is made: of each contestant the fastest turn counts. Where the kernel puts the programs and how
+/// fast the core happens to run make a difference of 100 ns from one turn to the next, and only ever slow things down.
+const TRIES: usize = 5;
 /// How much more than an empty program it may be.
 const ALLOWED_NS: f64 = 5.0;
 
@@ -42,7 +45,9 @@ pub(crate) fn measure(effort: Effort) -> Result<Row> {
         }
         Ok(Some(calls.ns_per_call()))
     };
+    let effort = Effort { alternations: effort.alternations * TRIES, ..effort };
     let rounds: Rounds<f64, 3> = effort.rounds(&mut turn)?;
+    let rounds = rounds.fastest_of(TRIES);
     let more = rounds.spread(|round| round[OURS] - round[EMPTY]);
     Ok(Row {
         test: "T6",
@@ -54,6 +59,6 @@ pub(crate) fn measure(effort: Effort) -> Result<Row> {
         met: more.is_some_and(|more| more.median <= ALLOWED_NS),
         drops: "0, 0".to_owned(),
         cpu: "no reader runs".to_owned(),
-        turns: format!("{} ({} disturbed)", rounds.turns.len(), rounds.disturbed),
+        turns: format!("{} of {TRIES} ({} disturbed)", rounds.turns.len(), rounds.disturbed),
     })
 }

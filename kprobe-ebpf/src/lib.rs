@@ -28,8 +28,8 @@ pub use attach::{AttachError, MapMemory, Memory, Outcome, ProbeReport, Report, R
 pub use filter::Filter;
 pub use probe::{Here, ListYields, Probe, ProbeFamily, Process, Sched, Syscalls, There, Yields};
 pub use recorder::{
-    AddError, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, Recorder,
-    RecorderBuilder, SpawnError, SyscallCounts,
+    DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, Recorder, RecorderBuilder,
+    SelectError, SpawnError, SyscallCounts,
 };
 
 #[doc(hidden)]

@@ -86,6 +86,11 @@ pub struct Config {
     pub cgroup_levels: u32,
     /// Not 0 once a process was taken out of the selection: its calls may return unselected.
     pub has_removed: u32,
+    /// Set by user space after it changed the selection of processes, taken back by a program that the calling thread
+    /// runs into: from then on no program goes by what it remembers of an earlier selection.
+    pub has_changed: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<CpuState>() == 4096);

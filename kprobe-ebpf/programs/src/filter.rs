@@ -6,13 +6,15 @@ use aya_ebpf::{btf_maps::HashMap, helpers::generated::bpf_get_current_ancestor_c
 use kprobe_core::abi::select;
 
 use crate::{
+    atomic,
     bits::{self, TGIDS, TIDS},
-    current::{Current, Thread, Who as _},
+    current::{Current, CurrentTask, Thread, Who as _},
     emit::config,
-    frozen::{SELECT, SELF_TGID},
-    memory::{Memory, Probed},
+    frozen::{LOADER_TGID, SELECT, SELF_TGID},
+    memory::{Direct, Memory, Probed},
     offsets::{OFF_CGROUP_ANCESTORS, OFF_CGROUP_KN, OFF_CGROUP_LEVEL, OFF_KERNFS_NODE_ID},
     task::Task,
+    threads::{self, Place},
 };
 
 /// Cgroups (by id) whose processes, and those of cgroups below, are recorded.
@@ -22,10 +24,76 @@ pub static CGROUPS: HashMap<u64, u32, 1> = HashMap::new();
 /// Depth of the cgroup tree that is looked at; `Config::cgroup_levels` has a bit for each level.
 const LEVELS: u32 = 32;
 
-/// Whether the current thread is selected; `tgid` is its process. For programs that run at every system call of every
-/// process: as few instructions as can be lie between the start and the refusal of a process that is not listed.
+/// Whether the current thread is selected, for programs that run at every system call of every process: as few
+/// instructions as can be lie between the start and the refusal of a thread that was refused before. `tgid` tells its
+/// process.
+///
+/// `forget`, at the return of calls, is what is to be done when the thread was selected before and is not any more. Only
+/// after that is the refusal remembered.
 #[inline(always)]
-pub fn selects_current_of(tgid: u32) -> bool {
+pub fn selects_caller(place: Option<Place>, tgid: impl FnOnce() -> u32, forget: Option<impl FnOnce()>) -> bool {
+    match place.and_then(Place::recall) {
+        Some(is_selected) => is_selected,
+        None => decide(place, tgid, forget),
+    }
+}
+
+#[inline(always)]
+fn decide(place: Option<Place>, tgid: impl FnOnce() -> u32, forget: Option<impl FnOnce()>) -> bool {
+    if let Some(place) = place {
+        place.begin();
+    }
+    let tgid = tgid();
+    let is_loader = tgid == LOADER_TGID.get();
+    if place.is_some() && is_loader {
+        notice_change();
+    }
+    let is_selected = selects_current_of(tgid);
+    if let Some(forget) = forget
+        && !is_selected
+    {
+        if may_have_been_selected() {
+            forget();
+        }
+        if let Some(place) = place
+            && !is_loader
+            && !may_select_itself()
+        {
+            place.remember(false);
+        }
+    }
+    if let Some(place) = place
+        && is_selected
+        && !is_loader
+    {
+        place.remember(true);
+    }
+    is_selected
+}
+
+/// The loading process, of which nothing is remembered, may have changed the selection.
+#[inline(always)]
+fn notice_change() {
+    let Some(config) = config() else { return };
+    // SAFETY: the pointer is to a map element.
+    let has_changed = unsafe { (&raw const (*config).has_changed).cast_mut() };
+    if atomic::exchange(has_changed, 0) != 0 {
+        threads::begin_epoch();
+    }
+}
+
+/// Whether the current thread is that of a command which the loading process starts: between fork and exec it selects
+/// itself.
+#[inline(always)]
+fn may_select_itself() -> bool {
+    /// `PF_FORKNOEXEC`.
+    const FORKED_NO_EXEC: u32 = 0x40;
+    let task = CurrentTask::<Direct>::find().0;
+    task.flags() & FORKED_NO_EXEC != 0 && task.parent_tgid() == LOADER_TGID.get()
+}
+
+#[inline(always)]
+fn selects_current_of(tgid: u32) -> bool {
     if bits::has(&TGIDS, tgid) && SELECT.get() & select::TGIDS != 0 {
         return !is_excluded(tgid);
     }
@@ -38,7 +106,7 @@ pub fn selects_current_of(tgid: u32) -> bool {
 /// Whether a call of a thread that is not selected may have been entered while it was: its process was removed, or moved
 /// to another cgroup.
 #[inline(always)]
-pub fn may_have_been_selected() -> bool {
+fn may_have_been_selected() -> bool {
     if SELECT.get() & select::CGROUPS != 0 {
         return true;
     }

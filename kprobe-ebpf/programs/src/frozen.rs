@@ -87,9 +87,14 @@ pub static SYSCALL_RENUMBERED: Frozen<[u64; SYSCALL_TABLE / 64]> =
 #[unsafe(no_mangle)]
 pub static SYSCALL_OTHER: Frozen<u8> = Frozen::new(0);
 
-/// 1: `follow_fork_btf` is attached before any program for system calls, so [`threads`](crate::threads) may remember.
+/// 1: [`threads`](crate::threads) may remember decisions. `follow_fork_btf` is attached before any program for system
+/// calls, and what selects a thread, the process it belongs to, changes only together with the epoch.
 #[unsafe(no_mangle)]
-pub static CACHE_TGIDS: Frozen<u8> = Frozen::new(0);
+pub static REMEMBERS: Frozen<u8> = Frozen::new(0);
+
+/// The process that loads this object.
+#[unsafe(no_mangle)]
+pub static LOADER_TGID: Frozen<u32> = Frozen::new(0);
 
 /// 1: `sched_process_exit` has the argument `group_dead` (Linux 6.16 and later).
 #[unsafe(no_mangle)]

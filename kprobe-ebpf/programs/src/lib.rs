@@ -20,7 +20,7 @@
 //!
 //! - `RINGS`, `READERS`, `CPUS`, `ENTERS` and `CGROUPS` are declared with one element and get their sizes at the load. The
 //!   pid sets are declared whole; one that is not used can be cut to one element.
-//! - `follow_fork_*` is attached before all else, and `CACHE_TGIDS` is 1 only if that is `follow_fork_btf`.
+//! - `follow_fork_*` is attached before all else, and `REMEMBERS` is 1 only if that is `follow_fork_btf`.
 //! - Entries are attached before returns (`sys_enter`, `sys_exit`): so only calls that were under way count as unpaired.
 //!   Of the interrupt programs the exits come first, or a depth stays behind.
 //! - `check_mask` and `wake_bytes` of every reader are set: all zero means a wake-up for each record.

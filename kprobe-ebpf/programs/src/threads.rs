@@ -1,31 +1,38 @@
-//! Which process a thread belongs to, without asking.
+//! What was decided about a thread, without asking again.
 //!
-//! A program that filters by process needs the process id of the current thread, and the helper that tells it costs more
-//! than all the rest of the decision (where returns from functions are slow, many times more). But a system call's
-//! registers are saved at the top of the thread's kernel stack, and the address of that place names the thread as long as
-//! it lives. So the answer of the helper is remembered by that address; and when a new thread is created, which may have
-//! got the stack of a dead one, what is remembered for its stack is forgotten before it runs.
+//! A program that filters by process needs the process id of the current thread and then a look into the set of processes;
+//! together they cost more than all the rest of the program's work for a call that nobody wants (where returns from
+//! functions are slow, the helper for the id alone costs many times more). But a system call's registers are saved at the
+//! top of the thread's kernel stack, and the address of that place names the thread as long as it lives. So the decision
+//! is remembered by that address, and holds until
+//!
+//! - a new thread is created, which may have got the stack of a dead one: what is remembered for its stack is forgotten
+//!   before it runs;
+//! - user space changes the set of processes: then a new epoch begins, and what was remembered in another is not known.
+//!   User space cannot reach the epoch's word, which is to be at an address that the programs know, so it says in
+//!   `Config::has_changed` that it made a change, and the next system call of the loading process begins the epoch.
 
 use core::{arch::asm, cell::UnsafeCell};
 
 use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 
 use crate::{
-    current::{Current, Who as _},
-    frozen::{CACHE_TGIDS, SELECT, masked},
+    atomic,
+    frozen::{REMEMBERS, SELECT},
     memory::{Direct, Object},
     task::Task,
 };
 
 const SLOTS: usize = 4096;
-/// The highest pid there can be has 22 bits.
-const TGID_BITS: u32 = 22;
-const TGID_MASK: u64 = (1 << TGID_BITS) - 1;
-/// Stacks are aligned to their size, which on 64-bit machines is at least 2^14 bytes.
-const STACK_SHIFT: u32 = 14;
+/// The place where registers are saved on a stack, by the last 48 bits of its address less the last 12, is in the lower 36
+/// bits of a slot. Stacks are aligned to their size, which on 64-bit machines is at least 2^14 bytes: so the last two bits
+/// are the same for all of them.
+const STACK_BITS: u32 = 36;
+/// In a slot the last bit is the other way round if the thread is selected.
+const SELECTED: u64 = 1;
 
-/// What is remembered, one word each: the stack in the upper 42 bits, the process in the lower 22. Threads whose stacks
-/// share a slot take turns; since a word is written as a whole, none can see half of the other's.
+/// What is remembered, one word each: the epoch, the stack, and the decision. Threads whose stacks share a slot take
+/// turns; since a word is written as a whole, none can see half of the other's.
 ///
 /// A plain variable and no map with a name: its address is in the program, so finding a slot takes no look-up.
 #[repr(transparent)]
@@ -38,22 +45,69 @@ unsafe impl Sync for Threads {}
 #[unsafe(no_mangle)]
 pub static THREADS: Threads = Threads(UnsafeCell::new([0; SLOTS]));
 
-/// The process of the current thread, whose registers were saved at `regs`.
+/// How often user space has changed the set of processes, in the upper 28 bits.
+#[repr(transparent)]
+pub struct Epoch(UnsafeCell<u64>);
+
+// SAFETY: it is read by volatile accesses and changed by atomic ones of the whole word.
+unsafe impl Sync for Epoch {}
+
+/// That of this object.
+#[unsafe(no_mangle)]
+pub static EPOCH: Epoch = Epoch(UnsafeCell::new(1 << STACK_BITS));
+
+/// Begins an epoch. What was decided before will not be recalled.
 #[inline(always)]
-pub fn current_tgid(regs: Object<Direct>) -> u32 {
-    let stack = stack_of(regs);
-    let slot = slot(stack);
-    // SAFETY: the pointer is to an aligned word that others change only as a whole.
-    let known = unsafe { slot.read_volatile() };
-    if known != 0 && known & !TGID_MASK == stack {
-        return (known & TGID_MASK) as u32;
+pub fn begin_epoch() {
+    atomic::fetch_add(EPOCH.0.get(), 1 << STACK_BITS);
+}
+
+/// Where the decision about the current thread is remembered.
+#[derive(Clone, Copy)]
+pub struct Place {
+    slot: *mut u64,
+    /// The slot's word if the decision is that the thread is not selected.
+    refused: u64,
+}
+
+impl Place {
+    /// That of the current thread, whose registers were saved at `regs`.
+    #[inline(always)]
+    pub fn of(regs: Object<Direct>) -> Self {
+        let stack = stack_of(regs);
+        // SAFETY: the pointer is to an aligned word that others change only as a whole.
+        let epoch = unsafe { EPOCH.0.get().read_volatile() };
+        Self { slot: slot(stack), refused: stack | epoch }
     }
-    let tgid = Current.thread().tgid;
-    if CACHE_TGIDS.get() != 0 {
-        // SAFETY: likewise.
-        unsafe { slot.write_volatile(stack | u64::from(tgid)) };
+
+    /// What was decided in this epoch.
+    #[inline(always)]
+    pub fn recall(self) -> Option<bool> {
+        // SAFETY: the pointer is to an aligned word that others change only as a whole.
+        let word = unsafe { self.slot.read_volatile() };
+        if word == self.refused {
+            return Some(false);
+        }
+        (word == self.refused ^ SELECTED).then_some(true)
     }
-    tgid
+
+    /// To be called before a decision is made: what is read afterwards is no older than the epoch.
+    #[inline(always)]
+    pub fn begin(self) {
+        atomic::fetch_or(self.slot, 0);
+    }
+
+    /// Remembers a decision that was begun.
+    #[inline(always)]
+    pub fn remember(self, is_selected: bool) {
+        // Only here: where nothing is remembered nothing is recalled, and asking costs.
+        if REMEMBERS.get() == 0 {
+            return;
+        }
+        let word = if is_selected { self.refused ^ SELECTED } else { self.refused };
+        // SAFETY: as in `recall`.
+        unsafe { self.slot.write_volatile(word) };
+    }
 }
 
 /// A new thread has got a stack: what was remembered for it is about a dead one.
@@ -61,34 +115,46 @@ pub fn current_tgid(regs: Object<Direct>) -> u32 {
 pub fn forget(task: Task<Direct>) {
     // SAFETY: the helper takes a task, which the verifier makes sure of.
     let regs = unsafe { bpf_task_pt_regs(task.address().cast_mut().cast()) };
-    // SAFETY: as in `current_tgid`.
+    // SAFETY: as in `recall`.
     unsafe { slot(stack_of(Object::new(regs as *const u8))).write_volatile(0) };
 }
 
 #[inline(always)]
 fn slot(stack: u64) -> *mut u64 {
-    THREADS
-        .0
-        .get()
-        .cast::<u64>()
-        .wrapping_add(masked::<SLOTS>((stack >> TGID_BITS ^ stack >> (TGID_BITS + 12)) as usize))
+    let mut at = stack;
+    // Written out here and below, because the compiler would make masks of 64 bits of the shifts, which cost more. The
+    // last is for the verifier.
+    // SAFETY: arithmetic on a register.
+    unsafe {
+        asm!(
+            "{0} <<= 1",
+            "{0} &= {mask}",
+            inout(reg) at,
+            mask = const (SLOTS - 1) * size_of::<u64>(),
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    THREADS.0.get().cast::<u8>().wrapping_add(at as usize).cast()
 }
 
-/// A number for the stack that the registers are on, in the upper 42 bits.
+/// The place of the registers, as a slot has it.
 #[inline(always)]
 fn stack_of(regs: Object<Direct>) -> u64 {
-    let distance: u64;
+    let stack: u64;
     // The verifier lets nobody compute with a pointer to a kernel struct, but it allows to subtract another pointer, and
-    // knows nothing of the difference. Which pointer does not matter, as long as it is always the same.
+    // knows nothing of the difference. Which pointer does not matter, as long as it is always the same: registers are
+    // saved at the same place of every stack, so these distances differ by multiples of the alignment.
     // SAFETY: arithmetic on a register.
     unsafe {
         asm!(
             "{0} -= {1}",
-            inout(reg) regs.address() => distance,
+            "{0} <<= 16",
+            "{0} >>= {unused}",
+            inout(reg) regs.address() => stack,
             in(reg) &raw const SELECT,
+            unused = const 64 - STACK_BITS,
             options(pure, nomem, nostack, preserves_flags),
         );
     }
-    // Registers are saved at the same place of every stack, so these distances differ by multiples of the alignment.
-    distance >> STACK_SHIFT << TGID_BITS
+    stack
 }

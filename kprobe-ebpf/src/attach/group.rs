@@ -87,8 +87,8 @@ impl Group<'_> {
 struct Choice {
     /// How the context of a wake-up is found.
     source: Option<WakeContextSource>,
-    /// Programs remember which process a thread belongs to: only if one at `tp_btf` makes them forget it in time.
-    caches_tgids: bool,
+    /// Programs remember which threads are selected: only if one at `tp_btf` makes them forget it in time.
+    remembers: bool,
     /// The hash of pending calls has room. It is allocated as a whole, so only for the rung that needs it.
     has_hash: bool,
 }
@@ -99,7 +99,7 @@ enum Tried {
     /// The context of a wake-up cannot be found in this way.
     NoContext(String),
     /// Nothing at `tp_btf` sees new threads.
-    NoTgids,
+    NoMemory,
     /// The ladder has come to the rung that needs the hash.
     NoHash,
 }
@@ -114,7 +114,7 @@ impl Setup<'_> {
             Err(reason) => (Vec::new(), vec![reason.to_owned()]),
         };
         let mut sources = candidates.into_iter();
-        let mut choice = Choice { source: sources.next(), caches_tgids: true, has_hash: false };
+        let mut choice = Choice { source: sources.next(), remembers: self.may_remember(), has_hash: false };
         loop {
             match self.try_with(group, choice)? {
                 Tried::Attached(mut attached) => {
@@ -125,7 +125,7 @@ impl Setup<'_> {
                     refusals.push(refusal);
                     choice.source = sources.next();
                 }
-                Tried::NoTgids => choice.caches_tgids = false,
+                Tried::NoMemory => choice.remembers = false,
                 Tried::NoHash => choice.has_hash = true,
             }
         }
@@ -161,8 +161,8 @@ impl Setup<'_> {
         {
             return Ok(Tried::NoContext(format!("not {}: {reason}", source.name())));
         }
-        if !self.follow(&mut attached)? && choice.caches_tgids {
-            return Ok(Tried::NoTgids);
+        if !self.follow(&mut attached)? && choice.remembers {
+            return Ok(Tried::NoMemory);
         }
         for (event, required) in group.events() {
             let Some(report) = self.climb(&mut attached.object, event, required, choice) else {
@@ -279,6 +279,15 @@ impl Setup<'_> {
         }
     }
 
+    /// Whether what selects a thread can only change when this process changes it, and what is needed to leave out the
+    /// threads that change it is known.
+    fn may_remember(&self) -> bool {
+        const NEEDED: [&str; 2] = ["OFF_TASK_STRUCT_FLAGS", "OFF_TASK_STRUCT_REAL_PARENT"];
+        self.selection.select & (select::TIDS | select::CGROUPS) == 0
+            && self.selection.ids_are_the_kernels
+            && self.offsets.missing(NEEDED.into_iter()).is_none()
+    }
+
     fn globals(&self, group: &Group<'_>, choice: Choice) -> Vec<(&'static str, Vec<u8>)> {
         let own = if self.selection.include_self { 0 } else { std::process::id() };
         let mut globals: Vec<_> = self.offsets.globals().collect();
@@ -287,7 +296,8 @@ impl Setup<'_> {
             ("SELF_TGID", own.to_le_bytes().to_vec()),
             ("SHARD_MASK", (self.shards - 1).to_le_bytes().to_vec()),
             ("HAS_GROUP_DEAD", vec![u8::from(self.arguments.has_group_dead)]),
-            ("CACHE_TGIDS", vec![u8::from(choice.caches_tgids)]),
+            ("REMEMBERS", vec![u8::from(choice.remembers)]),
+            ("LOADER_TGID", std::process::id().to_le_bytes().to_vec()),
         ]);
         globals.extend(choice.source.map(WakeContextSource::globals).unwrap_or_default());
         globals.extend(group.plans.iter().flat_map(|(plan, _)| plan.globals.clone()));

@@ -256,6 +256,7 @@ impl<Probes> RecorderBuilder<Probes> {
             batch_bytes: (self.ring_bytes / 4).clamp(64 << 10, 1 << 20),
             corrupt: false,
             follows: selection.select & select::TGIDS != 0,
+            process: std::process::id(),
             stopped: None,
             next: None,
             probes: PhantomData,
@@ -377,6 +378,23 @@ impl Object {
         // read-modify-write with SeqCst, so no program sees it without this.
         self.config.u32_at(0, offset_of!(abi::Config, has_removed)).store(1, Ordering::SeqCst);
         tgids.remove(tgid);
+        self.announce_change();
+    }
+
+    /// Adds processes to the selection.
+    pub(crate) fn select_also(&self, processes: &[kprobe_core::event::Tgid]) {
+        let Some(set) = &self.tgids else { return };
+        processes.iter().for_each(|tgid| set.insert(tgid.0));
+        self.announce_change();
+    }
+
+    /// Has the programs forget what they remember of the selection before its change, by the next system call of this
+    /// process: by one that is made here.
+    fn announce_change(&self) {
+        use std::{mem::offset_of, sync::atomic::Ordering};
+        self.config.u32_at(0, offset_of!(abi::Config, has_changed)).store(1, Ordering::SeqCst);
+        // For the call's sake.
+        let _ = rustix::process::getppid();
     }
 
     /// Puts the selected processes, threads and cgroups into the maps.

@@ -8,7 +8,7 @@ use std::{
 use kprobe_core::event::{Comm, Tgid};
 
 use super::{
-    Recorder,
+    Recorder, SelectError,
     seeds::{self, Seed},
 };
 use crate::host;
@@ -27,10 +27,8 @@ impl<Probes> Recorder<Probes> {
     /// # Errors
     /// The command cannot be started, or the filter was not made for it.
     pub fn spawn(&mut self, command: &mut Command) -> Result<Child, SpawnError> {
+        self.may_select()?;
         let sets: Vec<_> = self.objects.iter().filter_map(|object| object.tgids.clone()).collect();
-        if sets.is_empty() || !self.follows {
-            return Err(SpawnError::NotSelected);
-        }
         if !host::children_in_initial_pid_namespace().map_err(io::Error::other).map_err(SpawnError::Start)? {
             return Err(SpawnError::PidNamespace);
         }
@@ -83,9 +81,9 @@ fn own_comm() -> Comm {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// The recorder does not record processes by their id.
-    #[error("the recorder's filter is not for a command: build it with `Filter::none()`")]
-    NotSelected,
+    /// The recorder does not record processes by their id, or not for this process.
+    #[error(transparent)]
+    Select(#[from] SelectError),
     /// The child would select itself by an id that is another process's.
     #[error(
         "the command would start in another pid namespace, where its process id is not the kernel's; start it from a \

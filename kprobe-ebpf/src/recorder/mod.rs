@@ -66,6 +66,8 @@ pub struct Recorder<Probes = ()> {
     corrupt: bool,
     /// Processes can be added.
     follows: bool,
+    /// The process that attached it.
+    process: u32,
     stopped: Option<Stopped>,
     /// What the last drain said, until it was waited for.
     next: Option<Next>,
@@ -244,22 +246,32 @@ impl<Probes> Recorder<Probes> {
     ///
     /// # Errors
     /// The filter is another one, or there is no such process.
-    pub fn add_process(&self, process: Tgid) -> Result<(), AddError> {
-        if !self.follows {
-            return Err(AddError::NotSelected);
-        }
+    pub fn add_process(&self, process: Tgid) -> Result<(), SelectError> {
+        self.may_select()?;
         let selection = Filter::tgids([process]).resolve(0)?;
-        for set in self.objects.iter().filter_map(|object| object.tgids.as_ref()) {
-            selection.tgids.iter().for_each(|tgid| set.insert(tgid.0));
-        }
+        self.objects.iter().for_each(|object| object.select_also(&selection.tgids));
         Ok(())
     }
 
-    /// Stops recording this process.
-    pub fn remove_process(&self, process: Tgid) {
-        for object in &self.objects {
-            object.deselect(process.0);
+    /// Stops recording this process. A call that it is in the middle of is not recorded.
+    ///
+    /// # Errors
+    /// The filter is not made of processes.
+    pub fn remove_process(&self, process: Tgid) -> Result<(), SelectError> {
+        self.may_select()?;
+        self.objects.iter().for_each(|object| object.deselect(process.0));
+        Ok(())
+    }
+
+    /// The programs look for changes of the selection where the process is that attached them, and nowhere else.
+    fn may_select(&self) -> Result<(), SelectError> {
+        if !self.follows {
+            return Err(SelectError::NotSelected);
         }
+        if std::process::id() != self.process {
+            return Err(SelectError::Forked);
+        }
+        Ok(())
     }
 
     /// From now on one record in `one_in` of a family is kept, and none that took less than `min_duration`. The change
@@ -316,12 +328,17 @@ impl<Probes> AsFd for Recorder<Probes> {
 /// A process was not added to those that are recorded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AddError {
+pub enum SelectError {
     /// The recorder does not record processes by their id.
     #[error(
         "the recorder's filter is not made of processes: build it with `Filter::tgids` or `Filter::none()`"
     )]
     NotSelected,
+    /// A recorder serves the process that attached it, not a copy made of that by `fork`.
+    #[error(
+        "the recorder was attached by another process, of which this one is a copy: attach after the last fork"
+    )]
+    Forked,
     /// It is no process, or none any more.
     #[error(transparent)]
     Process(#[from] FilterError),

@@ -288,7 +288,7 @@ fn a_command_that_cannot_be_recorded() {
     let error = recorder.spawn(&mut crate::support::child::workload("exit 0")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the recorder's filter is not for a command: build it with `Filter::none()`"
+        "the recorder's filter is not made of processes: build it with `Filter::tgids` or `Filter::none()`"
     );
     std::fs::remove_dir(&outside).unwrap();
 }

@@ -8,7 +8,7 @@ use kprobe_core::{
     pipeline::BatchBuf,
 };
 use kprobe_ebpf::{
-    AddError, Filter, Recorder, RecorderBuilder, SpawnError, Syscalls, filter::SyscallSet,
+    Filter, Recorder, RecorderBuilder, SelectError, SpawnError, Syscalls, filter::SyscallSet,
     host::cgroup2_mount,
 };
 
@@ -23,7 +23,9 @@ use crate::support::{
 crate::trials!(
     a_process_and_its_children,
     a_process_that_is_added_and_removed,
+    threads_that_get_the_stacks_of_others,
     what_cannot_be_added,
+    a_copy_of_the_process_selects_nothing,
     one_start_of_a_command,
     a_command_in_another_pid_namespace,
     one_thread_of_two,
@@ -91,7 +93,7 @@ fn a_process_that_is_added_and_removed() {
     assert!(!recording.recorder.records(chosen));
     recording.recorder.add_process(chosen).unwrap();
     pass(&mut gates);
-    recording.recorder.remove_process(chosen);
+    recording.recorder.remove_process(chosen).unwrap();
     pass(&mut gates);
     recording.recorder.add_process(chosen).unwrap();
     assert!(recording.recorder.records(chosen));
@@ -99,6 +101,24 @@ fn a_process_that_is_added_and_removed() {
     let recorded = recording.finish().lossless();
     assert_eq!(calls_by(&recorded, |call| call.origin.tgid.0), BTreeMap::from([(chosen.0, 2 * CALLS)]));
     assert_eq!(recorded.books.syscalls.unpaired_exits, 0);
+}
+
+/// What is remembered of a thread by its kernel stack must not be taken for the next one's there. The kernel gives out
+/// the stack again that was freed last on the CPU.
+fn threads_that_get_the_stacks_of_others() {
+    const TURNS: u64 = 300;
+    let mut both: Vec<_> = (0..2).map(|_| Workload::start("thread-by-thread")).collect();
+    both.iter_mut().for_each(|one| assert_eq!(one.line(), "ready"));
+    let chosen = both[0].tgid();
+    let recording = Recording::start(builder(Filter::tgids([Tgid(chosen)])));
+    for _ in 0..TURNS {
+        for one in &mut both {
+            one.go();
+            assert_eq!(one.line(), "done");
+        }
+    }
+    let recorded = recording.finish().lossless();
+    assert_eq!(calls_by(&recorded, |call| call.origin.tgid.0), BTreeMap::from([(chosen, TURNS)]));
 }
 
 fn what_cannot_be_added() {
@@ -122,8 +142,28 @@ fn what_cannot_be_added() {
 
     let recorder = builder(Filter::tids([Tid(sys::tid())])).attach().unwrap();
     let refused = recorder.add_process(Tgid(own)).unwrap_err();
-    assert!(matches!(refused, AddError::NotSelected), "{refused}");
+    assert!(matches!(refused, SelectError::NotSelected), "{refused}");
+    assert!(matches!(recorder.remove_process(Tgid(own)), Err(SelectError::NotSelected)));
     assert!(!recorder.records(Tgid(own)));
+}
+
+/// The programs look for changes where the process is that attached them.
+fn a_copy_of_the_process_selects_nothing() {
+    let recorder = builder(Filter::none()).attach().unwrap();
+    let own = Tgid(std::process::id());
+    // SAFETY: the child makes system calls and comparisons, and ends without destructors.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = [recorder.add_process(own), recorder.remove_process(own)];
+        let forked = refused.iter().all(|refused| matches!(refused, Err(SelectError::Forked)));
+        // SAFETY: no preconditions.
+        unsafe { libc::_exit(i32::from(!forked)) };
+    }
+    let mut status = -1;
+    // SAFETY: the pointer is to an integer of ours.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+    recorder.add_process(own).unwrap();
 }
 
 /// Its child would select itself as process 1, which is the host's.

@@ -159,7 +159,7 @@ fn a_return_out_of_sight() {
     for round in 0..3 {
         wait_until_in(gate_is.0, libc::SYS_read);
         match round {
-            1 => recording.recorder.remove_process(gate_is),
+            1 => recording.recorder.remove_process(gate_is).unwrap(),
             _ => recording.recorder.add_process(gate_is).unwrap(),
         }
         gate.go();

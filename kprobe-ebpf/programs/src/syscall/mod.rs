@@ -20,7 +20,8 @@ use crate::{
 /// `sys_enter`.
 #[inline(always)]
 pub fn enter<E: Entries>(source: impl Source) {
-    if !filter::selects_current_of(source.tgid()) {
+    // Not to be forgotten: that is for the return, which this call will have.
+    if !filter::selects_caller(source.place(), || source.tgid(), None::<fn()>) {
         return;
     }
     let owner = E::owner();
@@ -59,10 +60,7 @@ pub fn enter<E: Entries>(source: impl Source) {
 /// `sys_exit`.
 #[inline(always)]
 pub fn exit<E: Entries>(source: impl Source) {
-    if !filter::selects_current_of(source.tgid()) {
-        if filter::may_have_been_selected() {
-            forget::<E>();
-        }
+    if !filter::selects_caller(source.place(), || source.tgid(), Some(forget::<E>)) {
         return;
     }
     // As early as can be.

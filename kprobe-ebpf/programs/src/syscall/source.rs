@@ -1,6 +1,6 @@
 //! What the kernel tells a program about a system call, in the two forms that there are.
 
-use core::ptr;
+use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::EbpfContext;
 
@@ -10,11 +10,13 @@ use crate::{
     frozen::Frozen,
     memory::{Direct, Memory, Object},
     offsets::{OFF_ARG_0, OFF_ARG_1, OFF_ARG_2, OFF_ARG_3, OFF_ARG_4, OFF_ARG_5, OFF_SYSCALL_NR},
-    threads,
+    threads::Place,
 };
 
 /// The entry of a system call, or its return.
 pub trait Source: Copy {
+    /// Where decisions about the current thread are remembered, if they are.
+    fn place(self) -> Option<Place>;
     /// Process of the current thread.
     fn tgid(self) -> u32;
     /// At the entry: the number of the call.
@@ -31,25 +33,32 @@ pub trait Source: Copy {
 #[derive(Clone, Copy)]
 pub struct Registers<M> {
     args: Args,
-    regs: Object<M>,
+    memory: PhantomData<M>,
 }
 
 impl<M: Memory> Registers<M> {
     /// The arguments of the tracepoint.
     #[inline(always)]
     pub fn new(args: Args) -> Self {
-        Self { args, regs: args.object(0) }
+        Self { args, memory: PhantomData }
+    }
+
+    /// Taken from the arguments each time: most programs end before a second, and so need no register to keep it.
+    #[inline(always)]
+    fn regs(self) -> Object<M> {
+        self.args.object(0)
     }
 }
 
 impl<M: Memory> Source for Registers<M> {
     #[inline(always)]
+    fn place(self) -> Option<Place> {
+        M::IS_DIRECT.then(|| Place::of(Object::new(self.regs().address())))
+    }
+
+    #[inline(always)]
     fn tgid(self) -> u32 {
-        if M::IS_DIRECT {
-            threads::current_tgid(Object::<Direct>::new(self.regs.address()))
-        } else {
-            Current.thread().tgid
-        }
+        Current.thread().tgid
     }
 
     #[inline(always)]
@@ -67,12 +76,12 @@ impl<M: Memory> Source for Registers<M> {
             4 => &OFF_ARG_4,
             _ => &OFF_ARG_5,
         };
-        self.regs.load(offset)
+        self.regs().load(offset)
     }
 
     #[inline(always)]
     fn left(self) -> i32 {
-        self.regs.load(&OFF_SYSCALL_NR)
+        self.regs().load(&OFF_SYSCALL_NR)
     }
 
     #[inline(always)]
@@ -102,6 +111,11 @@ impl Event {
 }
 
 impl Source for Event {
+    #[inline(always)]
+    fn place(self) -> Option<Place> {
+        None
+    }
+
     #[inline(always)]
     fn tgid(self) -> u32 {
         CurrentTask::<Direct>::find().thread().tgid

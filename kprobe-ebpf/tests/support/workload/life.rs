@@ -174,3 +174,14 @@ pub fn two_threads(count: u64) {
     calls();
     other.join().unwrap();
 }
+
+/// On one CPU, each time that the test lets it: a new thread makes one call of getppid and ends.
+pub fn thread_by_thread() {
+    sys::pin_to(sys::cpus()[0]);
+    println!("ready");
+    while wait() {
+        let call = || sys::call(libc::SYS_getppid, [0; 6]);
+        std::thread::spawn(call).join().unwrap();
+        println!("done");
+    }
+}
