@@ -19,10 +19,10 @@ use kprobe_ebpf::ring::{Pacing, Reader, ReaderStates, Ring, Woken, precise_naps}
 use crate::{
     bpf::{KIND_END, Program},
     machine::{now_ns, pin, process_cpu_ns, thread_cpu_ns},
-    outcome::Outcome,
+    outcome::{Outcome, Work},
 };
 
-/// Bytes that are copied out of the ring at once.
+/// Bytes that are copied out of the ring at once: what a recorder takes from a ring of this size.
 const BATCH: usize = 256 << 10;
 /// Delays of so many microseconds and more share a bucket.
 const BUCKETS: usize = 20_001;
@@ -113,6 +113,7 @@ pub(crate) fn serve(core: usize, ring: RawFd, readers: RawFd, program: RawFd) ->
     let program = Program(inherited(program)?);
     // SAFETY: this process is told to read the ring, and its parent does not.
     let map = |ring| Ok::<_, anyhow::Error>(unsafe { Ring::map(inherited(ring)?) }?);
+    let mut work = Work::default();
     for line in stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -120,18 +121,28 @@ pub(crate) fn serve(core: usize, ring: RawFd, readers: RawFd, program: RawFd) ->
             ["resident", cycles, per_cycle] => {
                 resident(map(ring)?, &program, cycles.parse()?, per_cycle.parse()?)?
             }
-            ["sustained", with_delays] => {
+            ["sustained", mode] => {
                 let states = ReaderStates::map(inherited(readers)?.as_fd())?;
                 let reader = Reader::new(vec![map(ring)?], states, Pacing::default())?;
-                sustained(reader, with_delays != "0")?
+                let outcome;
+                (outcome, work) = sustained(reader, mode)?;
+                outcome
+            }
+            ["work"] => {
+                say(&work.to_string())?;
+                continue;
             }
             _ => bail!("unknown command {line:?}"),
         };
-        let mut stdout = stdout().lock();
-        writeln!(stdout, "{outcome}")?;
-        stdout.flush()?;
+        say(&outcome.to_string())?;
     }
     Ok(())
+}
+
+fn say(line: &str) -> Result<()> {
+    let mut stdout = stdout().lock();
+    writeln!(stdout, "{line}")?;
+    Ok(stdout.flush()?)
 }
 
 fn inherited(fd: RawFd) -> Result<OwnedFd> {
@@ -156,29 +167,42 @@ fn resident(mut ring: Ring, program: &Program, cycles: u32, per_cycle: u32) -> R
     Ok(seen.outcome(ns, cpu_ns))
 }
 
-fn sustained(mut reader: Reader, with_delays: bool) -> Result<Outcome> {
+/// `mode` 0, as recorders do it; 1, with delays; 2, without the copy.
+fn sustained(mut reader: Reader, mode: &str) -> Result<(Outcome, Work)> {
+    let (with_delays, in_place) = (mode == "1", mode == "2");
     let mut seen = Seen { delays: with_delays.then(|| vec![0; BUCKETS]), ..Seen::default() };
+    let mut work = Work::default();
     let mut batch = BytesMut::with_capacity(BATCH);
-    {
-        let mut stdout = stdout().lock();
-        writeln!(stdout, "ready")?;
-        stdout.flush()?;
-    }
+    say("ready")?;
     let (cpu_from, from) = (process_cpu_ns(), now_ns());
     while !seen.ended {
+        let began = now_ns();
         batch.clear();
-        reader.copy_into(&mut batch, BATCH);
+        if in_place {
+            for ring in reader.rings_mut() {
+                ring.consume(BATCH, |record| match Record::new(record) {
+                    Ok(record) => seen.on_record(record),
+                    Err(_) => seen.errors += 1,
+                });
+            }
+        } else {
+            reader.copy_into(&mut batch, BATCH);
+        }
+        let copied = now_ns();
         for record in Frames::new(&batch) {
             match record {
                 Ok(record) => seen.on_record(record),
                 Err(_) => seen.errors += 1,
             }
         }
+        work.copy_ns += copied - began;
+        work.decode_ns += now_ns() - copied;
+        work.sleeps += 1;
         let next = reader.pace()?;
         if !seen.ended && reader.wait(next)? == Woken::ByWaker {
             bail!("nobody has the waker");
         }
     }
     let (ns, cpu_ns) = (now_ns() - from, process_cpu_ns() - cpu_from);
-    Ok(black_box(seen.outcome(ns, cpu_ns)))
+    Ok((black_box(seen.outcome(ns, cpu_ns)), work))
 }

@@ -13,6 +13,7 @@ use crate::{
     bpf::{Producer, Program, Rings, Wakeups},
     child::Talker,
     machine::CONSUMER_CORE,
+    outcome::Work,
 };
 
 pub(crate) struct Contest {
@@ -27,13 +28,19 @@ impl Contest {
         let rings = Rings::new(ring_bytes).context("create maps (are you root?)")?;
         let filler = Producer::load(&rings, Wakeups::Never, false).context("load the filler")?;
         let this = std::env::current_exe()?;
-        let ours = start(Command::new(this).arg("consumer"), &rings, &filler.program)?;
-        let theirs = start(&mut Command::new(peer), &rings, &filler.program)?;
+        let ours = start(Command::new(this).arg("consumer"), &rings, &filler.one)?;
+        let theirs = start(&mut Command::new(peer), &rings, &filler.one)?;
         Ok(Self { rings, ours, theirs })
     }
 
     pub(crate) fn consumer(&mut self, ours: bool) -> &mut Talker {
         if ours { &mut self.ours } else { &mut self.theirs }
+    }
+
+    /// What our consumer's last run consisted of.
+    pub(crate) fn work(&mut self) -> Result<Work> {
+        self.ours.tell("work")?;
+        self.ours.answer()
     }
 
     /// What the peer calls itself.

@@ -122,7 +122,9 @@ fn main() -> Result<()> {
             eprintln!("T3");
             let mut contest = Contest::new(sustained::RING_BYTES, libbpf)?;
             report.peers.push(contest.peer_version()?);
-            report.rows.extend(sustained::measure_rate(&mut contest, effort)?);
+            let (rows, note) = sustained::measure_rate(&mut contest, effort)?;
+            report.rows.extend(rows);
+            report.notes.push(note);
             report.rows.extend(sustained::measure_delay(&mut contest, effort)?);
         }
     }

@@ -54,6 +54,18 @@ answer! {
 }
 
 answer! {
+    /// Of our consumer: what its CPU time of the last run went into. The rest is for sleeping and waking up.
+    Work {
+        /// Time of copying records out of the ring.
+        copy_ns,
+        /// Time of decoding and checking them.
+        decode_ns,
+        /// Times it slept.
+        sleeps,
+    }
+}
+
+answer! {
     /// Of the process that makes the calls.
     Calls {
         /// Calls it made, including those that were not timed.

@@ -145,8 +145,9 @@ impl Asm {
     /// The finished program. Panics for a label that was never set.
     pub(crate) fn finish(mut self) -> Vec<Insn> {
         for (at, label) in self.jumps {
-            let distance = self.labels[label] - at - 1;
-            self.insns[at].offset = i16::try_from(distance).expect("a short program");
+            let [to, from] =
+                [self.labels[label], at + 1].map(|at| i16::try_from(at).expect("a short program"));
+            self.insns[at].offset = to - from;
         }
         self.insns
     }

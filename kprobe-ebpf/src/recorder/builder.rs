@@ -253,7 +253,7 @@ impl<Probes> RecorderBuilder<Probes> {
             own: OwnRecords::default(),
             pending,
             cgroups: CgroupNames::new(mount),
-            batch_bytes: (self.ring_bytes / 4).clamp(64 << 10, 1 << 20),
+            batch_bytes: (self.ring_bytes / 4).clamp(64 << 10, 256 << 10),
             corrupt: false,
             follows: selection.select & select::TGIDS != 0,
             process: std::process::id(),

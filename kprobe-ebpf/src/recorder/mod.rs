@@ -112,7 +112,7 @@ impl Recorder {
 
 impl<Probes> Recorder<Probes> {
     /// Appends the records that are there to `out`, at most about a quarter of the bytes of all rings, but 64 KiB to
-    /// 1 MiB, and never waits.
+    /// 256 KiB (more would not stay in a core's cache until it is decoded), and never waits.
     ///
     /// After [`Next::Idle`] the recorder's descriptor becomes readable with the next record. After [`Next::Again`] call
     /// again when that time is over, or when the descriptor becomes readable, whichever is first.

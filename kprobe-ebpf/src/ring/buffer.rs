@@ -27,6 +27,9 @@ pub(super) const HEADER: usize = 8;
 /// next one starts is known only when this one's header has arrived from the other CPU; the lines can travel meanwhile.
 const PREFETCH: usize = 1024;
 
+/// How many bytes are looked at before they are copied: few enough to be in the nearest cache still.
+const PIECE: usize = 2048;
+
 /// The reading side of one BPF ring buffer.
 ///
 /// One ring has one reader: it alone moves the consumer position.
@@ -215,23 +218,33 @@ impl Ring {
     pub fn copy_into(&mut self, out: &mut BytesMut, limit_bytes: usize) -> Drained {
         let Some(end) = self.aim() else { return Drained { stop: Stop::Corrupt, ..Drained::NOTHING } };
         let view = self.view();
+        let mut taking = Taking::new(self);
         let mut drained = Drained::NOTHING;
+        let mut looked_at = taking.position;
         loop {
-            match view.step(self.position.wrapping_add(drained.bytes), end) {
-                Step::Record { header, total } if drained.count(header, total, limit_bytes) => {}
-                Step::Record { .. } => break,
+            let is_over = match view.step(looked_at, end) {
+                Step::Record { header, total } if drained.count(header, total, limit_bytes) => {
+                    looked_at = looked_at.wrapping_add(total);
+                    false
+                }
+                Step::Record { .. } => true,
                 Step::Stop(stop) => {
                     drained.stop = stop;
-                    break;
+                    true
                 }
+            };
+            let piece = looked_at.wrapping_sub(taking.position);
+            if piece >= PIECE || is_over {
+                // SAFETY: `step` found nothing but committed records in these bytes; they are at most the length of the
+                // data, which is mapped twice in a row; and no program writes to them until `taking` publishes the
+                // position behind them.
+                out.extend_from_slice(unsafe { slice::from_raw_parts(view.at(taking.position), piece) });
+                taking.position = looked_at;
+            }
+            if is_over {
+                return drained;
             }
         }
-        // SAFETY: `step` found nothing but committed records in these bytes; they are at most the length of the data,
-        // which is mapped twice in a row; and no program writes to them until `Taking` publishes the position.
-        out.extend_from_slice(unsafe { slice::from_raw_parts(view.at(self.position), drained.bytes) });
-        let mut taking = Taking::new(self);
-        taking.position = taking.position.wrapping_add(drained.bytes);
-        drained
     }
 
     /// Every record that was not yet drained was reserved after this time: nanoseconds of `CLOCK_MONOTONIC`.

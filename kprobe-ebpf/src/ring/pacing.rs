@@ -50,7 +50,7 @@ impl Pacer {
     pub(super) fn new(pacing: Pacing, ring_bytes: usize) -> Self {
         let longest_nap = pacing.longest_nap.max(pacing.nap);
         let pacing = Pacing { longest_nap, ..pacing };
-        Self { pacing, nap: pacing.nap, many: ring_bytes / 16, few: ring_bytes / 64 }
+        Self { pacing, nap: pacing.nap, many: ring_bytes / 16, few: ring_bytes / 32 }
     }
 
     /// `bytes`: what was drained since the last plan. `unread`: what is in the fullest ring now. `slept`: how long the

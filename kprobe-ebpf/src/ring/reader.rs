@@ -48,6 +48,8 @@ pub struct Reader {
     pacer: Pacer,
     /// Ring at which the next drain begins.
     turn: usize,
+    /// The last drain left records because of its limit.
+    is_limited: bool,
     /// Sum of the rings' positions at the last plan.
     planned_at: usize,
     /// When the reader went idle, if the last plan was that.
@@ -80,6 +82,7 @@ impl Reader {
             poll,
             pacer,
             turn: 0,
+            is_limited: false,
             planned_at,
             idle_since_ns: None,
             waited: true,
@@ -113,6 +116,7 @@ impl Reader {
             }
             self.turn = (self.turn + 1) % self.rings.len();
         }
+        self.is_limited = all.stop == Stop::Limit;
         all
     }
 
@@ -125,6 +129,7 @@ impl Reader {
 
     /// To be called after the rings were drained: says when to drain them next.
     ///
+    /// After a [`copy_into`](Self::copy_into) that stopped at its limit that is at once.
     /// With [`Next::Idle`] the programs were told to wake the reader with their next record. A call of [`Waker::wake`]
     /// since the last plan makes it [`Next::Again`] without a nap: whoever was to be woken looks around once more.
     pub fn pace(&mut self) -> io::Result<Next> {
@@ -133,6 +138,11 @@ impl Reader {
         // have come after the loop looked for what it stands for, and must not be lost.
         self.woken = !self.waited && self.poll.take(Some(Duration::ZERO))? == Woken::ByWaker;
         self.waited = false;
+        if mem::take(&mut self.is_limited) {
+            // How long to nap is decided by what has come since the last nap, when all of it was drained.
+            self.retract();
+            return Ok(Next::Again(Duration::ZERO));
+        }
         let now_ns = monotonic_ns();
         let slept = self.idle_since_ns.take().map(|since| Duration::from_nanos(now_ns.saturating_sub(since)));
         let position = positions(&self.rings);
@@ -147,10 +157,15 @@ impl Reader {
             }
             Plan::TryIdle(nap) | Plan::Nap(nap) => nap,
         };
+        self.retract();
+        Ok(Next::Again(nap))
+    }
+
+    /// No ring's programs need to wake the reader.
+    fn retract(&self) {
         for ring in 0..self.rings.len() {
             handshake::retract(self.states.idle(ring));
         }
-        Ok(Next::Again(nap))
     }
 
     /// Waits as the last [`pace`](Self::pace) said.

@@ -81,9 +81,4 @@ impl Call {
     pub fn ends_its_thread(&self) -> bool {
         ["exit", "exit_group"].contains(&self.name.as_str())
     }
-
-    /// A signal ended it: the kernel's own codes for a call that may be entered again, or its code for one that may not.
-    pub fn was_interrupted(&self) -> bool {
-        matches!(&self.outcome, Outcome::Error(name) if name.starts_with("ERESTART") || name == "EINTR")
-    }
 }
