@@ -151,6 +151,8 @@ fn inherited(fd: RawFd) -> Result<OwnedFd> {
     fd.try_clone_to_owned().with_context(|| format!("inherited descriptor {fd:?}"))
 }
 
+/// Not inlined, as below, so that the loop has the registers for itself.
+#[inline(never)]
 fn resident(mut ring: Ring, program: &Program, cycles: u32, per_cycle: u32) -> Result<Outcome> {
     let mut seen = Seen::default();
     let (mut ns, mut cpu_ns) = (0, 0);
@@ -168,6 +170,7 @@ fn resident(mut ring: Ring, program: &Program, cycles: u32, per_cycle: u32) -> R
 }
 
 /// `mode` 0, as recorders do it; 1, with delays; 2, without the copy.
+#[inline(never)]
 fn sustained(mut reader: Reader, mode: &str) -> Result<(Outcome, Work)> {
     let (with_delays, in_place) = (mode == "1", mode == "2");
     let mut seen = Seen { delays: with_delays.then(|| vec![0; BUCKETS]), ..Seen::default() };

@@ -183,29 +183,20 @@ impl Ring {
     /// one record). The kernel gets the room back when this returns.
     #[inline]
     pub fn consume(&mut self, limit_bytes: usize, mut f: impl FnMut(&[u8])) -> Drained {
-        let Some(end) = self.aim() else { return Drained { stop: Stop::Corrupt, ..Drained::NOTHING } };
-        let view = self.view();
+        let Some(mut walk) = self.walk(limit_bytes) else { return Drained::CORRUPT };
         let mut taking = Taking::new(self);
-        let mut drained = Drained::NOTHING;
         loop {
-            match view.step(taking.position, end) {
-                Step::Record { header, total } => {
-                    if !drained.count(header, total, limit_bytes) {
-                        return drained;
-                    }
-                    let start = view.at(taking.position).wrapping_add(HEADER);
-                    taking.position = taking.position.wrapping_add(total);
+            match walk.step() {
+                Ok((record, header)) => {
+                    taking.position = walk.at;
                     if header & DISCARD == 0 {
                         // SAFETY: `step` found a committed record here, that reaches no further than what is reserved,
                         // which is at most the length of the data, which is mapped twice in a row. No program writes
                         // to it until `taking` publishes the position behind it, after `f`.
-                        f(unsafe { slice::from_raw_parts(start, header as usize) });
+                        f(unsafe { slice::from_raw_parts(record, header as usize) });
                     }
                 }
-                Step::Stop(stop) => {
-                    drained.stop = stop;
-                    return drained;
-                }
+                Err(stop) => return walk.drained(stop),
             }
         }
     }
@@ -216,33 +207,20 @@ impl Ring {
     /// Each record is a `u32` with its length (bit 30: discarded, to be skipped), a `u32` without meaning, and so many
     /// bytes, padded to a multiple of 8.
     pub fn copy_into(&mut self, out: &mut BytesMut, limit_bytes: usize) -> Drained {
-        let Some(end) = self.aim() else { return Drained { stop: Stop::Corrupt, ..Drained::NOTHING } };
-        let view = self.view();
+        let Some(mut walk) = self.walk(limit_bytes) else { return Drained::CORRUPT };
         let mut taking = Taking::new(self);
-        let mut drained = Drained::NOTHING;
-        let mut looked_at = taking.position;
         loop {
-            let is_over = match view.step(looked_at, end) {
-                Step::Record { header, total } if drained.count(header, total, limit_bytes) => {
-                    looked_at = looked_at.wrapping_add(total);
-                    false
-                }
-                Step::Record { .. } => true,
-                Step::Stop(stop) => {
-                    drained.stop = stop;
-                    true
-                }
-            };
-            let piece = looked_at.wrapping_sub(taking.position);
-            if piece >= PIECE || is_over {
+            let step = walk.step();
+            let piece = walk.at.wrapping_sub(taking.position);
+            if piece >= PIECE || step.is_err() {
                 // SAFETY: `step` found nothing but committed records in these bytes; they are at most the length of the
                 // data, which is mapped twice in a row; and no program writes to them until `taking` publishes the
                 // position behind them.
-                out.extend_from_slice(unsafe { slice::from_raw_parts(view.at(taking.position), piece) });
-                taking.position = looked_at;
+                out.extend_from_slice(unsafe { slice::from_raw_parts(walk.view.at(taking.position), piece) });
+                taking.position = walk.at;
             }
-            if is_over {
-                return drained;
+            if let Err(stop) = step {
+                return walk.drained(stop);
             }
         }
     }
@@ -286,18 +264,24 @@ impl Ring {
         unsafe { AtomicUsize::from_ptr(self.consumer.start().cast()) }
     }
 
-    fn view(&self) -> View {
-        View { data: self.producer.start().wrapping_add(page_size()), mask: self.mask }
-    }
-
-    /// Chooses how far to read: as far as was chosen before, or if that was reached, to what is reserved now. `None` if
-    /// that is more than the ring holds: a second reader gave room back that this one has not read.
-    fn aim(&mut self) -> Option<usize> {
+    /// Chooses how far to read: as far as was chosen before, or if that was reached, to what is reserved now; but about
+    /// `limit_bytes`. `None` if that is more than the ring holds: a second reader gave room back that this one has not
+    /// read.
+    fn walk(&mut self, limit_bytes: usize) -> Option<Walk> {
         if self.position == self.target.position {
             self.look_at(monotonic_ns());
         }
-        let end = self.target.position;
-        (end.wrapping_sub(self.position) <= self.len_bytes()).then_some(end)
+        let left = self.target.position.wrapping_sub(self.position);
+        let view = View { data: self.producer.start().wrapping_add(page_size()), mask: self.mask };
+        (left <= self.len_bytes()).then_some(Walk {
+            view,
+            start: self.position,
+            at: self.position,
+            end: self.target.position,
+            limit: self.position.wrapping_add(left.min(limit_bytes)),
+            taken: 0,
+            discarded: 0,
+        })
     }
 
     /// Loads the producer position; `now_ns` is a time before that. What is not seen here was reserved later.
@@ -325,23 +309,8 @@ impl AsFd for Ring {
 }
 
 impl Drained {
-    /// Before the first record. If a drain does not say why it stopped, it was the limit.
-    const NOTHING: Self = Self { records: 0, discarded: 0, bytes: 0, stop: Stop::Limit };
-
-    /// Counts a record, unless the limit forbids.
-    #[inline(always)]
-    fn count(&mut self, header: u32, total: usize, limit_bytes: usize) -> bool {
-        if self.bytes + total > limit_bytes && self.bytes != 0 {
-            return false;
-        }
-        if header & DISCARD == 0 {
-            self.records += 1;
-        } else {
-            self.discarded += 1;
-        }
-        self.bytes += total;
-        true
-    }
+    /// Not even the first record can be trusted.
+    const CORRUPT: Self = Self { records: 0, discarded: 0, bytes: 0, stop: Stop::Corrupt };
 }
 
 /// The data, for the length of a drain.
@@ -351,43 +320,79 @@ struct View {
     mask: usize,
 }
 
-enum Step {
-    Record { header: u32, total: usize },
-    Stop(Stop),
-}
-
 impl View {
     /// Where the byte at `position` is.
     #[inline(always)]
     fn at(self, position: usize) -> *const u8 {
         self.data.wrapping_add(position & self.mask)
     }
+}
 
+/// The way of a drain from record to record.
+struct Walk {
+    view: View,
+    /// Where it began.
+    start: usize,
+    /// Where the next record is.
+    at: usize,
+    /// Where what is reserved ends.
+    end: usize,
+    /// Where it is to end, but not before the first record's.
+    limit: usize,
+    /// Records that it has passed, discarded ones too.
+    taken: u64,
+    discarded: u64,
+}
+
+impl Walk {
+    /// Passes the next record, and gives the address of its bytes and its header: its length, and [`DISCARD`].
     #[inline(always)]
-    fn step(self, position: usize, end: usize) -> Step {
-        let left = end.wrapping_sub(position);
-        if left == 0 {
-            return Step::Stop(Stop::CaughtUp);
+    fn step(&mut self) -> Result<(*const u8, u32), Stop> {
+        if self.at == self.end {
+            return Err(Stop::CaughtUp);
         }
-        let at = self.at(position);
+        let at = self.view.at(self.at);
         prefetch(at.wrapping_add(PREFETCH));
         // SAFETY: positions are multiples of 8 (`total` below, and round_up in __bpf_ringbuf_reserve), so the address
-        // is aligned; it is inside the first of the two data mappings, which outlive the drain that took this view; the kernel writes it with xchg or, before the
-        // producer position passes it, plainly. It is mapped read-only: see `producer_position`.
+        // is aligned; it is inside the first of the two data mappings, which outlive the drain that took this view; the
+        // kernel writes it with xchg or, before the producer position passes it, plainly. It is mapped read-only: see
+        // `producer_position`.
         let header = unsafe { AtomicU32::from_ptr(at.cast_mut().cast()) };
         let header = header.load(Ordering::Relaxed);
         if header & BUSY != 0 {
-            return Step::Stop(Stop::Busy);
+            return Err(Stop::Busy);
         }
         // With the load above an acquire, which pairs with xchg(&hdr->len) in bpf_ringbuf_commit: with the busy bit gone,
         // the record's bytes are there.
         fence(Ordering::Acquire);
         // Rounded up to a multiple of 8; it cannot overflow, a length has 30 bits.
         let total = ((header & !DISCARD) as usize + HEADER + 7) & !7;
-        if total > left {
-            return Step::Stop(Stop::Corrupt);
+        if total > self.limit.wrapping_sub(self.at) {
+            self.pass_limit(total)?;
         }
-        Step::Record { header, total }
+        self.at = self.at.wrapping_add(total);
+        self.taken += 1;
+        self.discarded += u64::from(header & DISCARD != 0);
+        Ok((at.wrapping_add(HEADER), header))
+    }
+
+    /// The next record, of `total` bytes, goes beyond the limit. Only the first one may.
+    #[cold]
+    fn pass_limit(&mut self, total: usize) -> Result<(), Stop> {
+        if total > self.end.wrapping_sub(self.at) {
+            return Err(Stop::Corrupt);
+        }
+        if self.at != self.start {
+            return Err(Stop::Limit);
+        }
+        self.limit = self.at.wrapping_add(total);
+        Ok(())
+    }
+
+    /// What it has passed.
+    fn drained(&self, stop: Stop) -> Drained {
+        let (records, bytes) = (self.taken - self.discarded, self.at.wrapping_sub(self.start));
+        Drained { records, discarded: self.discarded, bytes, stop }
     }
 }
 
