@@ -31,7 +31,11 @@ const LEVELS: u32 = 32;
 /// `forget`, at the return of calls, is what is to be done when the thread was selected before and is not any more. Only
 /// after that is the refusal remembered.
 #[inline(always)]
-pub fn selects_caller(place: Option<Place>, tgid: impl FnOnce() -> u32, forget: Option<impl FnOnce()>) -> bool {
+pub fn selects_caller(
+    place: Option<Place>,
+    tgid: impl FnOnce() -> u32,
+    forget: Option<impl FnOnce()>,
+) -> bool {
     match place.and_then(Place::recall) {
         Some(is_selected) => is_selected,
         None => decide(place, tgid, forget),
