@@ -5,6 +5,7 @@ use std::{
     hint::black_box,
     io::{BufRead as _, Write as _, stdin, stdout},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +15,7 @@ use kprobe_core::{
     decode::{Frames, Record},
     event::{Syscall, TypedEvent as _},
 };
-use kprobe_ebpf::ring::{Pacing, Reader, ReaderStates, Ring, Woken, precise_naps};
+use kprobe_ebpf::ring::{Next, Pacing, Reader, ReaderStates, Ring, Woken, precise_naps};
 
 use crate::{
     bpf::{KIND_END, Program},
@@ -183,7 +184,7 @@ fn sustained(mut reader: Reader, mode: &str) -> Result<(Outcome, Work)> {
         batch.clear();
         if in_place {
             for ring in reader.rings_mut() {
-                ring.consume(BATCH, |record| match Record::new(record) {
+                ring.consume(usize::MAX, |record| match Record::new(record) {
                     Ok(record) => seen.on_record(record),
                     Err(_) => seen.errors += 1,
                 });
@@ -200,8 +201,8 @@ fn sustained(mut reader: Reader, mode: &str) -> Result<(Outcome, Work)> {
         }
         work.copy_ns += copied - began;
         work.decode_ns += now_ns() - copied;
-        work.sleeps += 1;
         let next = reader.pace()?;
+        work.sleeps += u64::from(next != Next::Again(Duration::ZERO));
         if !seen.ended && reader.wait(next)? == Woken::ByWaker {
             bail!("nobody has the waker");
         }

@@ -254,11 +254,12 @@ fn p99(turns: &[Run]) -> Option<Spread> {
 /// How late records arrive at moderate rates, and what an idle reader costs.
 pub(crate) fn measure_delay(contest: &mut Contest, effort: Effort) -> Result<Vec<Row>> {
     let producers = Producers::load(contest, true)?;
-    let time = Duration::from_millis(effort.scale(4000).into());
     let effort = Effort { alternations: effort.alternations.min(5), ..effort };
     let mut rows = Vec::new();
     for (rate, name) in [(0.0, "no"), (10.0, "10"), (1e3, "1,000"), (1e5, "100,000")] {
         let children = contest.children();
+        // So long that there are two records above the 99th in a hundred.
+        let time = Duration::from_millis(effort.scale(if rate == 10.0 { 20_000 } else { 4000 }).into());
         let turns =
             effort.alternate(&children, |ours| run(contest, &producers, ours, rate, time, Mode::Delays))?;
         let cpu = |turns: &[Run]| {

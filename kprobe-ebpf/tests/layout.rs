@@ -50,7 +50,7 @@ fn shared_with_the_kernel() -> Vec<Layout> {
             seq, unpaired_exits, fork_returns, unstored_enters, hardirq_depth, softirq_depth, reserved, counters,
         }
         ReaderState { idle, check_mask, wake_bytes, lost, reserved }
-        Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, has_changed, reserved }
+        Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, changes, noticed, unsettled, reserved }
     }
 }
 

@@ -86,9 +86,14 @@ pub struct Config {
     pub cgroup_levels: u32,
     /// Not 0 once a process was taken out of the selection: its calls may return unselected.
     pub has_removed: u32,
-    /// Set by user space after it changed the selection of processes, taken back by a program that the calling thread
-    /// runs into: from then on no program goes by what it remembers of an earlier selection.
-    pub has_changed: u32,
+    /// How often user space has changed the selection of processes.
+    pub changes: u32,
+    /// Written by programs: so many of the changes they have noticed. What a program remembers of the selection before
+    /// these changes it does not go by any more.
+    pub noticed: u32,
+    /// Not 0 while user space attaches programs, or starts a command whose process selects itself between fork and exec:
+    /// programs do not remember that they refused a thread.
+    pub unsettled: u32,
     /// 0.
     pub reserved: u32,
 }

@@ -6,12 +6,11 @@ use aya_ebpf::{btf_maps::HashMap, helpers::generated::bpf_get_current_ancestor_c
 use kprobe_core::abi::select;
 
 use crate::{
-    atomic,
     bits::{self, TGIDS, TIDS},
-    current::{Current, CurrentTask, Thread, Who as _},
+    current::{Current, Thread, Who as _},
     emit::config,
-    frozen::{LOADER_TGID, SELECT, SELF_TGID},
-    memory::{Direct, Memory, Probed},
+    frozen::{LOADER_TGID, REMEMBERS, SELECT, SELF_TGID},
+    memory::{Memory, Probed},
     offsets::{OFF_CGROUP_ANCESTORS, OFF_CGROUP_KN, OFF_CGROUP_LEVEL, OFF_KERNFS_NODE_ID},
     task::Task,
     threads::{self, Place},
@@ -44,7 +43,12 @@ pub fn selects_caller(
 
 #[inline(always)]
 fn decide(place: Option<Place>, tgid: impl FnOnce() -> u32, forget: Option<impl FnOnce()>) -> bool {
+    // Only here: where nothing is remembered nothing is recalled, and asking costs.
+    let place = place.filter(|_| REMEMBERS.get() != 0);
+    let mut may_refuse = false;
     if let Some(place) = place {
+        // Before the selection is looked at: if it was settled then, no older one is seen.
+        may_refuse = is_settled();
         place.begin();
     }
     let tgid = tgid();
@@ -56,12 +60,16 @@ fn decide(place: Option<Place>, tgid: impl FnOnce() -> u32, forget: Option<impl 
     if let Some(forget) = forget
         && !is_selected
     {
+        if let Some(place) = place {
+            // What follows is no older than the bit that says that the thread is not selected.
+            place.begin();
+        }
         if may_have_been_selected() {
             forget();
         }
         if let Some(place) = place
             && !is_loader
-            && !may_select_itself()
+            && may_refuse
         {
             place.remember(false);
         }
@@ -75,25 +83,28 @@ fn decide(place: Option<Place>, tgid: impl FnOnce() -> u32, forget: Option<impl 
     is_selected
 }
 
-/// The loading process, of which nothing is remembered, may have changed the selection.
+/// The loading process, of which nothing is remembered, may have changed the selection. It makes calls until its change
+/// has been noticed.
 #[inline(always)]
 fn notice_change() {
     let Some(config) = config() else { return };
-    // SAFETY: the pointer is to a map element.
-    let has_changed = unsafe { (&raw const (*config).has_changed).cast_mut() };
-    if atomic::exchange(has_changed, 0) != 0 {
+    // SAFETY: the pointer is to a map element; others may change the words at any time.
+    let (changes, noticed) = unsafe {
+        ((&raw const (*config).changes).read_volatile(), (&raw const (*config).noticed).read_volatile())
+    };
+    if changes != noticed {
+        // Also a barrier: who sees that it was noticed sees the new epoch.
         threads::begin_epoch();
+        // SAFETY: likewise. A program that was held up may put an older number back; then there is one epoch more.
+        unsafe { (&raw const (*config).noticed).cast_mut().write_volatile(changes) };
     }
 }
 
-/// Whether the current thread is that of a command which the loading process starts: between fork and exec it selects
-/// itself.
+/// Whether the selection is changed by nobody who does not count that in `Config::changes`.
 #[inline(always)]
-fn may_select_itself() -> bool {
-    /// `PF_FORKNOEXEC`.
-    const FORKED_NO_EXEC: u32 = 0x40;
-    let task = CurrentTask::<Direct>::find().0;
-    task.flags() & FORKED_NO_EXEC != 0 && task.parent_tgid() == LOADER_TGID.get()
+fn is_settled() -> bool {
+    // SAFETY: the pointer is to a map element; user space may change the word at any time.
+    config().is_some_and(|config| unsafe { (&raw const (*config).unsettled).read_volatile() } == 0)
 }
 
 #[inline(always)]

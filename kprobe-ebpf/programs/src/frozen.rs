@@ -88,7 +88,8 @@ pub static SYSCALL_RENUMBERED: Frozen<[u64; SYSCALL_TABLE / 64]> =
 pub static SYSCALL_OTHER: Frozen<u8> = Frozen::new(0);
 
 /// 1: [`threads`](crate::threads) may remember decisions. `follow_fork_btf` is attached before any program for system
-/// calls, and what selects a thread, the process it belongs to, changes only together with the epoch.
+/// calls, threads are selected by the process they belong to, and whoever changes the set of processes counts that in
+/// `Config::changes`.
 #[unsafe(no_mangle)]
 pub static REMEMBERS: Frozen<u8> = Frozen::new(0);
 

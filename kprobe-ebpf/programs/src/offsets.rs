@@ -23,7 +23,6 @@ macro_rules! offsets {
 offsets! {
     OFF_TASK_STRUCT_PID = task_struct.pid;
     OFF_TASK_STRUCT_TGID = task_struct.tgid;
-    OFF_TASK_STRUCT_FLAGS = task_struct.flags;
     OFF_TASK_STRUCT_COMM = task_struct.comm;
     OFF_TASK_STRUCT_PRIO = task_struct.prio;
     OFF_TASK_STRUCT_START_BOOTTIME = task_struct.start_boottime;

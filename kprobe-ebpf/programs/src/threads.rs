@@ -9,8 +9,11 @@
 //! - a new thread is created, which may have got the stack of a dead one: what is remembered for its stack is forgotten
 //!   before it runs;
 //! - user space changes the set of processes: then a new epoch begins, and what was remembered in another is not known.
-//!   User space cannot reach the epoch's word, which is to be at an address that the programs know, so it says in
-//!   `Config::has_changed` that it made a change, and the next system call of the loading process begins the epoch.
+//!   User space cannot reach the epoch's word, which is to be at an address that the programs know. So it counts its change
+//!   in `Config::changes` and makes a system call, and the program which that call runs into begins the epoch.
+//!
+//! While programs are being attached, and while a command is started whose process selects itself, the set changes without
+//! that. Then no refusal is remembered (`Config::unsettled`).
 
 use core::{arch::asm, cell::UnsafeCell};
 
@@ -18,14 +21,14 @@ use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 
 use crate::{
     atomic,
-    frozen::{REMEMBERS, SELECT},
+    frozen::SELECT,
     memory::{Direct, Object},
     task::Task,
 };
 
 const SLOTS: usize = 4096;
 /// The place where registers are saved on a stack, by the last 48 bits of its address less the last 12, is in the lower 36
-/// bits of a slot. Stacks are aligned to their size, which on 64-bit machines is at least 2^14 bytes: so the last two bits
+/// bits of a slot. (Where addresses have more, stacks are still allocated from one end, in a stretch that is shorter.) Stacks are aligned to their size, which on 64-bit machines is at least 2^14 bytes: so the last two bits
 /// are the same for all of them.
 const STACK_BITS: u32 = 36;
 /// In a slot the last bit is the other way round if the thread is selected.
@@ -45,7 +48,8 @@ unsafe impl Sync for Threads {}
 #[unsafe(no_mangle)]
 pub static THREADS: Threads = Threads(UnsafeCell::new([0; SLOTS]));
 
-/// How often user space has changed the set of processes, in the upper 28 bits.
+/// How often user space has changed the set of processes, in the upper 28 bits. When they have all been used it begins
+/// anew: a thread that makes no call during 2^28 changes may be taken for what it was.
 #[repr(transparent)]
 pub struct Epoch(UnsafeCell<u64>);
 
@@ -100,10 +104,6 @@ impl Place {
     /// Remembers a decision that was begun.
     #[inline(always)]
     pub fn remember(self, is_selected: bool) {
-        // Only here: where nothing is remembered nothing is recalled, and asking costs.
-        if REMEMBERS.get() == 0 {
-            return;
-        }
         let word = if is_selected { self.refused ^ SELECTED } else { self.refused };
         // SAFETY: as in `recall`.
         unsafe { self.slot.write_volatile(word) };
@@ -121,7 +121,8 @@ pub fn forget(task: Task<Direct>) {
 
 #[inline(always)]
 fn slot(stack: u64) -> *mut u64 {
-    let mut at = stack;
+    // Stacks lie further apart than their size, so that a bit may be the same for all: the upper ones make up for it.
+    let mut at = stack ^ stack >> 12;
     // Written out here and below, because the compiler would make masks of 64 bits of the shifts, which cost more. The
     // last is for the verifier.
     // SAFETY: arithmetic on a register.

@@ -114,7 +114,8 @@ impl Setup<'_> {
             Err(reason) => (Vec::new(), vec![reason.to_owned()]),
         };
         let mut sources = candidates.into_iter();
-        let mut choice = Choice { source: sources.next(), remembers: self.may_remember(), has_hash: false };
+        let mut choice =
+            Choice { source: sources.next(), remembers: self.may_remember(group), has_hash: false };
         loop {
             match self.try_with(group, choice)? {
                 Tried::Attached(mut attached) => {
@@ -144,6 +145,7 @@ impl Setup<'_> {
         let (object, rings) = Object::load(Load {
             name,
             is_builtin: *group.object == ObjectBytes::Builtin,
+            remembers: choice.remembers,
             bytes: &bytes,
             globals: &self.globals(group, choice),
             max_entries: &self.max_entries(choice),
@@ -279,13 +281,11 @@ impl Setup<'_> {
         }
     }
 
-    /// Whether what selects a thread can only change when this process changes it, and what is needed to leave out the
-    /// threads that change it is known.
-    fn may_remember(&self) -> bool {
-        const NEEDED: [&str; 2] = ["OFF_TASK_STRUCT_FLAGS", "OFF_TASK_STRUCT_REAL_PARENT"];
-        self.selection.select & (select::TIDS | select::CGROUPS) == 0
+    /// Whether what selects a thread can only change when this process changes it.
+    fn may_remember(&self, group: &Group<'_>) -> bool {
+        *group.object == ObjectBytes::Builtin
+            && self.selection.select & (select::TIDS | select::CGROUPS) == 0
             && self.selection.ids_are_the_kernels
-            && self.offsets.missing(NEEDED.into_iter()).is_none()
     }
 
     fn globals(&self, group: &Group<'_>, choice: Choice) -> Vec<(&'static str, Vec<u8>)> {

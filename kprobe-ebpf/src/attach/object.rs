@@ -1,4 +1,8 @@
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::{
+    mem::offset_of,
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::atomic::Ordering,
+};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -30,6 +34,8 @@ pub(crate) struct Object {
     skipped: u64,
     /// It is kprobe's own, not a user's.
     pub(crate) is_builtin: bool,
+    /// Its programs may remember which threads are selected.
+    remembers: bool,
 }
 
 /// What a load needs to know.
@@ -38,6 +44,7 @@ pub(crate) struct Load<'a> {
     /// Name in errors.
     pub(crate) name: &'a str,
     pub(crate) is_builtin: bool,
+    pub(crate) remembers: bool,
     pub(crate) bytes: &'a [u8],
     pub(crate) globals: &'a [(&'static str, Vec<u8>)],
     pub(crate) max_entries: &'a [(&'static str, u32)],
@@ -89,7 +96,9 @@ impl Object {
         };
         let states = ReaderStates::map(data("READERS")?.fd().as_fd())?;
         let cpus = CpuStates::map(data("CPUS")?, load.kinds)?;
-        let config = SharedArray::map(data("CONFIG")?)?;
+        let config = SharedArray::<Config>::map(data("CONFIG")?)?;
+        // Until the selection is in the maps.
+        config.u32_at(0, offset_of!(Config, unsettled)).store(1, Ordering::SeqCst);
         let pids = |name| ebpf.map(name).and_then(map_data).map(PidSet::map).transpose();
         let (tgids, tids) = (pids("TGIDS")?, pids("TIDS")?);
         let object = Self {
@@ -101,8 +110,14 @@ impl Object {
             attached: Vec::new(),
             skipped: 0,
             is_builtin: load.is_builtin,
+            remembers: load.remembers,
         };
         Ok((object, Rings { rings, states }))
+    }
+
+    /// Whether programs are attached that remember which threads are selected.
+    pub(crate) fn remembers(&self) -> bool {
+        self.remembers && self.attached.iter().any(|program| program == "syscall_enter_btf")
     }
 
     /// Adds a cgroup to those whose members, and the members of what is below, are recorded.

@@ -18,7 +18,7 @@ use crate::{
         Arguments, AttachError, Host, MapMemory, Memory, Object, Offsets, Report, Rings, Setup, groups,
         skipping,
     },
-    filter::{Filter, Selection},
+    filter::Filter,
     host,
     probe::{FamilyPlan, ProbeFamily},
     ring::{Pacing, Reader},
@@ -368,56 +368,6 @@ impl Object {
         let duration_at = offset_of!(abi::Config, min_duration_ns) + index * size_of::<u64>();
         self.config.u32_at(0, one_in_at).store(one_in, Ordering::Relaxed);
         self.config.u64_at(0, duration_at).store(min_duration_ns, Ordering::Relaxed);
-    }
-
-    /// Takes a process out of the selection.
-    pub(crate) fn deselect(&self, tgid: u32) {
-        use std::{mem::offset_of, sync::atomic::Ordering};
-        let Some(tgids) = &self.tgids else { return };
-        // Before the process is taken out: a call that then returns unselected is forgotten. The set's removal is a
-        // read-modify-write with SeqCst, so no program sees it without this.
-        self.config.u32_at(0, offset_of!(abi::Config, has_removed)).store(1, Ordering::SeqCst);
-        tgids.remove(tgid);
-        self.announce_change();
-    }
-
-    /// Adds processes to the selection.
-    pub(crate) fn select_also(&self, processes: &[kprobe_core::event::Tgid]) {
-        let Some(set) = &self.tgids else { return };
-        processes.iter().for_each(|tgid| set.insert(tgid.0));
-        self.announce_change();
-    }
-
-    /// Has the programs forget what they remember of the selection before its change, by the next system call of this
-    /// process: by one that is made here.
-    fn announce_change(&self) {
-        use std::{mem::offset_of, sync::atomic::Ordering};
-        self.config.u32_at(0, offset_of!(abi::Config, has_changed)).store(1, Ordering::SeqCst);
-        // For the call's sake.
-        let _ = rustix::process::getppid();
-    }
-
-    /// Puts the selected processes, threads and cgroups into the maps.
-    fn select(&mut self, selection: &Selection) -> Result<(), AttachError> {
-        use std::{mem::offset_of, sync::atomic::Ordering};
-        for tgid in &selection.tgids {
-            if let Some(set) = &self.tgids {
-                set.insert(tgid.0);
-            }
-        }
-        for tid in &selection.tids {
-            if let Some(set) = &self.tids {
-                set.insert(tid.0);
-            }
-        }
-        for cgroup in &selection.cgroups {
-            self.insert_cgroup(cgroup.id, cgroup.depth)?;
-        }
-        // SeqCst: behind the entries of the map, which a system call wrote.
-        self.config
-            .u32_at(0, offset_of!(abi::Config, cgroup_levels))
-            .store(selection.cgroup_levels(), Ordering::SeqCst);
-        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     Recorder, SelectError,
     seeds::{self, Seed},
 };
-use crate::host;
+use crate::{attach::Object, host};
 
 impl<Probes> Recorder<Probes> {
     /// Starts `command` and records it and its children, nothing missed from its exec on.
@@ -52,9 +52,10 @@ impl<Probes> Recorder<Probes> {
                 Ok(())
             });
         }
+        let unsettled: Vec<_> = self.objects.iter().map(Object::unsettle).collect();
         // It returns when the child has come to its exec, or has failed to.
         let child = command.spawn().map_err(SpawnError::Start)?;
-        drop(sets);
+        drop((sets, unsettled));
         // Until its exec the child has the name of the thread that forked it. It is there until it is waited for.
         let mut seeds = seeds::threads(&Seed::Tgids(vec![child.id()]), now_ns);
         seeds.retain(|seed| seed.tid == child.id());

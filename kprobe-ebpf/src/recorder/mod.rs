@@ -249,8 +249,7 @@ impl<Probes> Recorder<Probes> {
     pub fn add_process(&self, process: Tgid) -> Result<(), SelectError> {
         self.may_select()?;
         let selection = Filter::tgids([process]).resolve(0)?;
-        self.objects.iter().for_each(|object| object.select_also(&selection.tgids));
-        Ok(())
+        self.objects.iter().try_for_each(|object| object.select_processes(&selection.tgids))
     }
 
     /// Stops recording this process. A call that it is in the middle of is not recorded.
@@ -259,8 +258,7 @@ impl<Probes> Recorder<Probes> {
     /// The filter is not made of processes.
     pub fn remove_process(&self, process: Tgid) -> Result<(), SelectError> {
         self.may_select()?;
-        self.objects.iter().for_each(|object| object.deselect(process.0));
-        Ok(())
+        self.objects.iter().try_for_each(|object| object.deselect(process))
     }
 
     /// The programs look for changes of the selection where the process is that attached them, and nowhere else.
@@ -339,6 +337,9 @@ pub enum SelectError {
         "the recorder was attached by another process, of which this one is a copy: attach after the last fork"
     )]
     Forked,
+    /// The change is made, but threads that have made calls before may be taken for what they were.
+    #[error("the kernel programs did not notice that the selection was changed; try again")]
+    Unnoticed,
     /// It is no process, or none any more.
     #[error(transparent)]
     Process(#[from] FilterError),

@@ -54,6 +54,8 @@ pub struct Reader {
     planned_at: usize,
     /// When the reader went idle, if the last plan was that.
     idle_since_ns: Option<u64>,
+    /// How long it was idle before the first drain since the last nap, if it was.
+    slept: Option<Duration>,
     /// The last plan was followed by `wait`, which took the descriptor's events.
     waited: bool,
     /// The last plan took an event of the waker.
@@ -85,6 +87,7 @@ impl Reader {
             is_limited: false,
             planned_at,
             idle_since_ns: None,
+            slept: None,
             waited: true,
             woken: false,
             lost: 0,
@@ -138,18 +141,20 @@ impl Reader {
         // have come after the loop looked for what it stands for, and must not be lost.
         self.woken = !self.waited && self.poll.take(Some(Duration::ZERO))? == Woken::ByWaker;
         self.waited = false;
+        let now_ns = monotonic_ns();
+        if let Some(since) = self.idle_since_ns.take() {
+            self.slept = Some(Duration::from_nanos(now_ns.saturating_sub(since)));
+        }
         if mem::take(&mut self.is_limited) {
             // How long to nap is decided by what has come since the last nap, when all of it was drained.
             self.retract();
             return Ok(Next::Again(Duration::ZERO));
         }
-        let now_ns = monotonic_ns();
-        let slept = self.idle_since_ns.take().map(|since| Duration::from_nanos(now_ns.saturating_sub(since)));
         let position = positions(&self.rings);
         let bytes = position.wrapping_sub(self.planned_at);
         self.planned_at = position;
         let unread = self.rings.iter().map(Ring::unread_bytes).max().unwrap_or(0);
-        let nap = match self.pacer.plan(bytes, unread, slept) {
+        let nap = match self.pacer.plan(bytes, unread, self.slept.take()) {
             _ if self.woken => Duration::ZERO,
             Plan::TryIdle(_) if self.arm() => {
                 self.idle_since_ns = Some(now_ns);

@@ -1,6 +1,8 @@
 //! What is recorded is what was selected.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::mpsc, time::Duration};
+use std::{
+    collections::BTreeMap, fs, os::unix::process::CommandExt as _, path::PathBuf, sync::mpsc, time::Duration,
+};
 
 use kprobe_core::{
     abi::PID_LIMIT,
@@ -8,8 +10,9 @@ use kprobe_core::{
     pipeline::BatchBuf,
 };
 use kprobe_ebpf::{
-    Filter, Recorder, RecorderBuilder, SelectError, SpawnError, Syscalls, filter::SyscallSet,
-    host::cgroup2_mount,
+    Filter, Recorder, RecorderBuilder, SelectError, SpawnError, Syscalls,
+    filter::SyscallSet,
+    host::{self, cgroup2_mount},
 };
 
 use super::syscalls::name;
@@ -23,7 +26,9 @@ use crate::support::{
 crate::trials!(
     a_process_and_its_children,
     a_process_that_is_added_and_removed,
+    threads_that_make_calls_all_the_time,
     threads_that_get_the_stacks_of_others,
+    a_command_that_forks_before_its_exec,
     what_cannot_be_added,
     a_copy_of_the_process_selects_nothing,
     one_start_of_a_command,
@@ -101,6 +106,53 @@ fn a_process_that_is_added_and_removed() {
     let recorded = recording.finish().lossless();
     assert_eq!(calls_by(&recorded, |call| call.origin.tgid.0), BTreeMap::from([(chosen.0, 2 * CALLS)]));
     assert_eq!(recorded.books.syscalls.unpaired_exits, 0);
+}
+
+/// They make calls while the programs are being attached and nobody is selected yet.
+fn threads_that_make_calls_all_the_time() {
+    const THREADS: u64 = 4;
+    let mut busy = Workload::start(&format!("busy-threads {THREADS}"));
+    assert_eq!(busy.line(), "ready");
+    let mut recording = Recording::start(builder(Filter::tgids([Tgid(busy.tgid())])));
+    let threads = |events: &[Event], since_ns: u64| {
+        let tids: std::collections::BTreeSet<_> = events
+            .iter()
+            .filter(|event| matches!(event, Event::Syscall(_)) && event.origin().ktime_ns >= since_ns)
+            .map(|event| event.origin().tid)
+            .collect();
+        tids.len() as u64
+    };
+    recording.poll_until(|events| threads(events, 0) == THREADS);
+    // Taken out and in again, by which each of them has been refused.
+    recording.recorder.remove_process(Tgid(busy.tgid())).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    recording.recorder.add_process(Tgid(busy.tgid())).unwrap();
+    let again = host::clocks().monotonic_ns;
+    recording.poll_until(|events| threads(events, again) == THREADS);
+    recording.finish().lossless();
+}
+
+/// What the caller has run between fork and exec comes before the child selects itself.
+fn a_command_that_forks_before_its_exec() {
+    fn fork() -> std::io::Result<()> {
+        // SAFETY: the child goes on as its parent would have.
+        if unsafe { libc::fork() } != 0 {
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(0) };
+        }
+        (0..10).for_each(|_| assert!(sys::tid() != 0));
+        Ok(())
+    }
+    let mut command = crate::support::child::workload(&format!("getppid {CALLS} 1"));
+    // SAFETY: it makes nothing but system calls.
+    unsafe { command.pre_exec(fork) };
+    let mut recording = Recording::start(builder(Filter::none()));
+    let mut parent = recording.spawn_command(&mut command);
+    parent.wait();
+    recording.poll_until(|events| {
+        events.iter().filter(|event| matches!(event, Event::Syscall(_))).count() as u64 == CALLS
+    });
+    recording.finish().lossless();
 }
 
 /// What is remembered of a thread by its kernel stack must not be taken for the next one's there. The kernel gives out

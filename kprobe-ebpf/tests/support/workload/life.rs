@@ -185,3 +185,20 @@ pub fn thread_by_thread() {
         println!("done");
     }
 }
+
+/// So many threads that call getppid every millisecond, until the test ends them.
+pub fn busy_threads(threads: u64) {
+    let ready: &Barrier = Box::leak(Box::new(Barrier::new(usize::try_from(threads).unwrap() + 1)));
+    for _ in 0..threads {
+        std::thread::spawn(move || {
+            ready.wait();
+            loop {
+                sys::call(libc::SYS_getppid, [0; 6]);
+                sys::nanosleep(1_000_000);
+            }
+        });
+    }
+    ready.wait();
+    println!("ready");
+    wait();
+}

@@ -30,6 +30,7 @@ pub fn run(text: &str) -> ! {
         "thread-execs" => life::thread_execs(),
         "renames" => life::renames(),
         "two-threads" => life::two_threads(arg(0)),
+        "busy-threads" => life::busy_threads(arg(0)),
         "thread-by-thread" => life::thread_by_thread(),
         "ping-pong" => sched::ping_pong(arg(0)),
         "naps" => sched::naps(arg(0)),

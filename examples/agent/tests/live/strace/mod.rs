@@ -134,7 +134,10 @@ fn without_the_call_of_a_kill(
     let is_there = agent.len() > strace.len();
     if is_there {
         let recorded = agent.pop().unwrap();
-        assert!(recorded.name == last.name && recorded.outcome != Outcome::None, "{last:?} {recorded:?}");
+        assert!(
+            recorded.name == last.name && recorded.was_interrupted_or_killed_late(),
+            "{last:?} {recorded:?}"
+        );
     }
     *taken_out.entry(DIFFERENCES[1].0).or_default() += 1;
 }

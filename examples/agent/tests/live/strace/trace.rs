@@ -81,4 +81,14 @@ impl Call {
     pub fn ends_its_thread(&self) -> bool {
         ["exit", "exit_group"].contains(&self.name.as_str())
     }
+
+    /// A signal ended it: the kernel's own codes for a call that may be entered again, or its code for one that may not.
+    /// Or it had ended well when the signal came.
+    pub fn was_interrupted_or_killed_late(&self) -> bool {
+        match &self.outcome {
+            Outcome::Error(name) => name.starts_with("ERESTART") || name == "EINTR",
+            Outcome::Value(_) => true,
+            Outcome::None => false,
+        }
+    }
 }
