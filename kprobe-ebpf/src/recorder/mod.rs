@@ -240,22 +240,25 @@ impl<Probes> Recorder<Probes> {
         self.pending.markers.push(Own::new(Kind::META_MARKER, now, Marker { id }));
     }
 
-    /// Also records this process from now on. Children are followed as those of the filter's processes are.
+    /// Also records this process from now on: what it does after this has returned. Children are followed as those of the
+    /// filter's processes are.
     ///
-    /// Only with a filter that was made with processes or with [`Filter::none`](crate::Filter::none).
+    /// Only with a filter that was made with processes or with [`Filter::none`](crate::Filter::none), and only by the
+    /// process that attached the recorder. It calls `getppid`, by which the programs notice the change.
     ///
     /// # Errors
-    /// The filter is another one, or there is no such process.
+    /// The filter is another one, this is a copy of the process that attached, or there is no such process.
     pub fn add_process(&self, process: Tgid) -> Result<(), SelectError> {
         self.may_select()?;
         let selection = Filter::tgids([process]).resolve(0)?;
         self.objects.iter().try_for_each(|object| object.select_processes(&selection.tgids))
     }
 
-    /// Stops recording this process. A call that it is in the middle of is not recorded.
+    /// Stops recording this process, in the way of [`add_process`](Self::add_process). A call that it is in the middle of is
+    /// not recorded.
     ///
     /// # Errors
-    /// The filter is not made of processes.
+    /// The filter is not made of processes, or this is a copy of the process that attached.
     pub fn remove_process(&self, process: Tgid) -> Result<(), SelectError> {
         self.may_select()?;
         self.objects.iter().try_for_each(|object| object.deselect(process))
