@@ -297,18 +297,23 @@ fn a_header_that_lies() {
 
 #[test]
 fn a_trailer_that_cannot_be_added_up() {
-    let row = |cpu| ProbeRow {
+    let row = |cpu, submitted, lost| ProbeRow {
         probe: "syscall".to_owned(),
         cpu: Some(cpu),
-        submitted: u64::MAX / 2 + 1,
-        lost: 0,
+        submitted,
+        lost,
         sampled_out: 0,
     };
-    let bytes = capture_of(&[every_kind()], Some(&[row(0), row(1)]));
-    let contents = read_all(bytes.as_slice()).expect("a capture");
-    assert_eq!((contents.records, contents.trailer), (every_kind(), None));
-    let [damage] = contents.damage.as_slice() else { panic!("{:?}", contents.damage) };
-    assert_eq!((damage.records, damage.cause), (Some(0), Cause::Contents));
+    let too_many = [row(0, u64::MAX / 2 + 1, 0), row(1, u64::MAX / 2 + 1, 0)];
+    // As many as were read, if what was lost too much were not noticed.
+    let more_lost = [row(0, every_kind().len() as u64, 0), row(1, 1, 5)];
+    for probes in [too_many, more_lost] {
+        let bytes = capture_of(&[every_kind()], Some(&probes));
+        let contents = read_all(bytes.as_slice()).expect("a capture");
+        assert_eq!((contents.records, contents.trailer), (every_kind(), None));
+        let [damage] = contents.damage.as_slice() else { panic!("{:?}", contents.damage) };
+        assert_eq!((damage.records, damage.cause), (Some(0), Cause::Contents));
+    }
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Tally {
 
     /// The books by the trailer. Where less was read than they say there should be, the rest is lost.
     pub(super) fn rows_with(&self, trailer: &Trailer) -> Vec<ProbeRow> {
-        let flow: u64 = trailer.probes.iter().map(|row| row.submitted.saturating_sub(row.lost)).sum();
+        let flow: u64 = trailer.probes.iter().map(|row| row.submitted - row.lost).sum();
         if flow == self.read {
             return trailer.probes.clone();
         }
@@ -128,8 +128,11 @@ impl Tally {
 }
 
 impl Trailer {
-    /// Its numbers can be added up.
+    /// Its numbers can be added up, and of no kind more was lost than submitted.
     pub(super) fn is_countable(&self) -> bool {
+        if self.probes.iter().any(|row| row.lost > row.submitted) {
+            return false;
+        }
         let total = |number: fn(&ProbeRow) -> u64| {
             self.probes.iter().try_fold(0_u64, |sum, row| sum.checked_add(number(row)))
         };
