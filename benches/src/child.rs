@@ -1,13 +1,22 @@
 //! A process of a measurement, spoken to by lines: commands go to its standard input, answers come from its standard output.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    fmt,
+    io::{BufRead as _, BufReader, Write as _, stdout},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     str::FromStr,
 };
 
 use anyhow::{Context as _, Error, Result, ensure};
 
+/// In such a process: an answer.
+pub(crate) fn say(answer: impl fmt::Display) -> Result<()> {
+    let mut stdout = stdout().lock();
+    writeln!(stdout, "{answer}")?;
+    Ok(stdout.flush()?)
+}
+
+/// The harness's end of it.
 #[derive(Debug)]
 pub(crate) struct Talker {
     child: Child,

@@ -3,7 +3,7 @@
 
 use std::{
     hint::black_box,
-    io::{BufRead as _, Write as _, stdin, stdout},
+    io::{BufRead as _, stdin},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use kprobe_ebpf::ring::{Next, Pacing, Reader, ReaderStates, Ring, Woken, precise
 
 use crate::{
     bpf::{KIND_END, Program},
+    child::say,
     machine::{now_ns, pin, process_cpu_ns, thread_cpu_ns},
     outcome::{Outcome, Work},
 };
@@ -130,20 +131,14 @@ pub(crate) fn serve(core: usize, ring: RawFd, readers: RawFd, program: RawFd) ->
                 outcome
             }
             ["work"] => {
-                say(&work.to_string())?;
+                say(work)?;
                 continue;
             }
             _ => bail!("unknown command {line:?}"),
         };
-        say(&outcome.to_string())?;
+        say(outcome)?;
     }
     Ok(())
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut stdout = stdout().lock();
-    writeln!(stdout, "{line}")?;
-    Ok(stdout.flush()?)
 }
 
 fn inherited(fd: RawFd) -> Result<OwnedFd> {

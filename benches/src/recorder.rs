@@ -1,7 +1,7 @@
 //! Our consumer of system calls: a recorder with its own drain thread, in a process of its own.
 
 use std::{
-    io::{BufRead as _, Write as _, stdin, stdout},
+    io::{BufRead as _, stdin},
     sync::mpsc,
 };
 
@@ -14,7 +14,7 @@ use kprobe_core::{
 use kprobe_ebpf::{Filter, Recorder, Syscalls};
 
 use crate::{
-    child::Talker,
+    child::{Talker, say},
     machine::{CONSUMER_CORE, pin},
     outcome::Recorded,
 };
@@ -59,15 +59,9 @@ pub(crate) fn serve(core: usize) -> Result<()> {
                 _ => bail!("unknown command {line:?}"),
             }
         })?;
-        say(&recorded.to_string())?;
+        say(recorded)?;
     }
     Ok(())
-}
-
-fn say(answer: &str) -> Result<()> {
-    let mut stdout = stdout().lock();
-    writeln!(stdout, "{answer}")?;
-    Ok(stdout.flush()?)
 }
 
 /// Records until `until` returns.

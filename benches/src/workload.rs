@@ -1,7 +1,7 @@
 //! The process whose system calls are measured: it times its own calls.
 
 use std::{
-    io::{BufRead as _, Write as _, stdin, stdout},
+    io::{BufRead as _, stdin},
     thread,
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    child::Talker,
+    child::{Talker, say},
     harness::Effort,
     machine::{PRODUCER_CORE, now_ns, pin},
     outcome::Calls,
@@ -61,9 +61,7 @@ pub(crate) fn serve(core: usize) -> Result<()> {
         let ["calls", bursts, per_burst, pause_us] = words[..] else { bail!("unknown command {line:?}") };
         let pause = Duration::from_micros(pause_us.parse()?);
         let calls = make_calls(Shape { bursts: bursts.parse()?, per_burst: per_burst.parse()?, pause });
-        let mut stdout = stdout().lock();
-        writeln!(stdout, "{calls}")?;
-        stdout.flush()?;
+        say(calls)?;
     }
     Ok(())
 }

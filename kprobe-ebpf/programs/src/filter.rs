@@ -7,7 +7,7 @@ use kprobe_core::abi::select;
 
 use crate::{
     bits::{self, TGIDS, TIDS},
-    current::{Current, Thread, Who as _},
+    current::Thread,
     emit::config,
     frozen::{LOADER_TGID, REMEMBERS, SELECT, SELF_TGID},
     memory::{Memory, Probed},
@@ -24,25 +24,25 @@ pub static CGROUPS: HashMap<u64, u32, 1> = HashMap::new();
 const LEVELS: u32 = 32;
 
 /// Whether the current thread is selected, for programs that run at every system call of every process: as few
-/// instructions as can be lie between the start and the refusal of a thread that was refused before. `tgid` tells its
-/// process.
+/// instructions as can be lie between the start and the refusal of a thread that was refused before. `thread` asks for its
+/// ids.
 ///
 /// `forget`, at the return of calls, is what is to be done when the thread was selected before and is not any more. Only
 /// after that is the refusal remembered.
 #[inline(always)]
 pub fn selects_caller(
     place: Option<Place>,
-    tgid: impl FnOnce() -> u32,
+    thread: impl FnOnce() -> Thread,
     forget: Option<impl FnOnce()>,
 ) -> bool {
     match place.and_then(Place::recall) {
         Some(is_selected) => is_selected,
-        None => decide(place, tgid, forget),
+        None => decide(place, thread, forget),
     }
 }
 
 #[inline(always)]
-fn decide(place: Option<Place>, tgid: impl FnOnce() -> u32, forget: Option<impl FnOnce()>) -> bool {
+fn decide(place: Option<Place>, thread: impl FnOnce() -> Thread, forget: Option<impl FnOnce()>) -> bool {
     // Only here: where nothing is remembered nothing is recalled, and asking costs.
     let place = place.filter(|_| REMEMBERS.get() != 0);
     let mut may_refuse = false;
@@ -51,12 +51,12 @@ fn decide(place: Option<Place>, tgid: impl FnOnce() -> u32, forget: Option<impl 
         may_refuse = is_settled();
         place.begin();
     }
-    let tgid = tgid();
-    let is_loader = tgid == LOADER_TGID.get();
+    let thread = thread();
+    let is_loader = thread.tgid == LOADER_TGID.get();
     if place.is_some() && is_loader {
         notice_change();
     }
-    let is_selected = selects_current_of(tgid);
+    let is_selected = selects_current(thread);
     if let Some(forget) = forget
         && !is_selected
     {
@@ -105,17 +105,6 @@ fn notice_change() {
 fn is_settled() -> bool {
     // SAFETY: the pointer is to a map element; user space may change the word at any time.
     config().is_some_and(|config| unsafe { (&raw const (*config).unsettled).read_volatile() } == 0)
-}
-
-#[inline(always)]
-fn selects_current_of(tgid: u32) -> bool {
-    if bits::has(&TGIDS, tgid) && SELECT.get() & select::TGIDS != 0 {
-        return !is_excluded(tgid);
-    }
-    if SELECT.get() & (select::ALL | select::TIDS | select::CGROUPS) == 0 {
-        return false;
-    }
-    if SELECT.get() & select::ALL != 0 { !is_excluded(tgid) } else { selects_current(Current.thread()) }
 }
 
 /// Whether a call of a thread that is not selected may have been entered while it was: its process was removed, or moved

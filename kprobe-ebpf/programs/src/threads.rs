@@ -28,8 +28,9 @@ use crate::{
 
 const SLOTS: usize = 4096;
 /// The place where registers are saved on a stack, by the last 48 bits of its address less the last 12, is in the lower 36
-/// bits of a slot. (Where addresses have more, stacks are still allocated from one end, in a stretch that is shorter.) Stacks are aligned to their size, which on 64-bit machines is at least 2^14 bytes: so the last two bits
-/// are the same for all of them.
+/// bits of a slot. (Where addresses have more, stacks are still allocated from one end, in a stretch that is shorter.)
+/// Stacks are aligned to their size, which on 64-bit machines is at least 2^14 bytes: so the last two bits are the same for
+/// all of them.
 const STACK_BITS: u32 = 36;
 /// In a slot the last bit is the other way round if the thread is selected.
 const SELECTED: u64 = 1;

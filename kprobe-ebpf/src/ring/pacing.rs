@@ -11,7 +11,7 @@ pub struct Pacing {
 }
 
 impl Default for Pacing {
-    /// 100 us and 400 us: 99 of 100 records arrive within a millisecond.
+    /// 100 us and 400 us: 99 of 100 records arrive within a millisecond, where sleepers are woken in time.
     fn default() -> Self {
         Self { nap: Duration::from_micros(100), longest_nap: Duration::from_micros(400) }
     }

@@ -108,6 +108,18 @@ fn a_process_that_is_added_and_removed() {
     assert_eq!(recorded.books.syscalls.unpaired_exits, 0);
 }
 
+/// How often each of a process's threads but the first has gone to sleep: the workload's threads do so after each call.
+fn naps(tgid: u32) -> BTreeMap<u32, u64> {
+    let naps = |tid: u32| {
+        let status = fs::read_to_string(format!("/proc/{tgid}/task/{tid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        (tid, line.trim().parse().unwrap())
+    };
+    let tasks = fs::read_dir(format!("/proc/{tgid}/task")).unwrap();
+    let tids = tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    tids.filter(|tid| *tid != tgid).map(naps).collect()
+}
+
 /// They make calls while the programs are being attached and nobody is selected yet.
 fn threads_that_make_calls_all_the_time() {
     const THREADS: u64 = 4;
@@ -125,7 +137,10 @@ fn threads_that_make_calls_all_the_time() {
     recording.poll_until(|events| threads(events, 0) == THREADS);
     // Taken out and in again, by which each of them has been refused.
     recording.recorder.remove_process(Tgid(busy.tgid())).unwrap();
-    std::thread::sleep(Duration::from_millis(20));
+    let before = naps(busy.tgid());
+    Deadline::wait_for("each thread to make a call", || {
+        naps(busy.tgid()).iter().all(|(tid, naps)| before.get(tid).is_none_or(|before| *naps > before + 1))
+    });
     recording.recorder.add_process(Tgid(busy.tgid())).unwrap();
     let again = host::clocks().monotonic_ns;
     recording.poll_until(|events| threads(events, again) == THREADS);

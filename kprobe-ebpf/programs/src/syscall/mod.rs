@@ -21,7 +21,7 @@ use crate::{
 #[inline(always)]
 pub fn enter<E: Entries>(source: impl Source) {
     // Not to be forgotten: that is for the return, which this call will have.
-    if !filter::selects_caller(source.place(), || source.tgid(), None::<fn()>) {
+    if !filter::selects_caller(source.place(), || source.thread(), None::<fn()>) {
         return;
     }
     let owner = E::owner();
@@ -60,7 +60,7 @@ pub fn enter<E: Entries>(source: impl Source) {
 /// `sys_exit`.
 #[inline(always)]
 pub fn exit<E: Entries>(source: impl Source) {
-    if !filter::selects_caller(source.place(), || source.tgid(), Some(forget::<E>)) {
+    if !filter::selects_caller(source.place(), || source.thread(), Some(forget::<E>)) {
         return;
     }
     // As early as can be.

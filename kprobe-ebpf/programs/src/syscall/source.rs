@@ -6,7 +6,7 @@ use aya_ebpf::EbpfContext;
 
 use crate::{
     args::Args,
-    current::{Current, CurrentTask, Who as _},
+    current::{Current, CurrentTask, Thread, Who as _},
     frozen::Frozen,
     memory::{Direct, Memory, Object},
     offsets::{OFF_ARG_0, OFF_ARG_1, OFF_ARG_2, OFF_ARG_3, OFF_ARG_4, OFF_ARG_5, OFF_SYSCALL_NR},
@@ -17,8 +17,8 @@ use crate::{
 pub trait Source: Copy {
     /// Where decisions about the current thread are remembered, if they are.
     fn place(self) -> Option<Place>;
-    /// Process of the current thread.
-    fn tgid(self) -> u32;
+    /// Ids of the current thread.
+    fn thread(self) -> Thread;
     /// At the entry: the number of the call.
     fn entered(self) -> i32;
     /// At the entry: argument 0..=5.
@@ -57,8 +57,8 @@ impl<M: Memory> Source for Registers<M> {
     }
 
     #[inline(always)]
-    fn tgid(self) -> u32 {
-        Current.thread().tgid
+    fn thread(self) -> Thread {
+        Current.thread()
     }
 
     #[inline(always)]
@@ -117,8 +117,8 @@ impl Source for Event {
     }
 
     #[inline(always)]
-    fn tgid(self) -> u32 {
-        CurrentTask::<Direct>::find().thread().tgid
+    fn thread(self) -> Thread {
+        CurrentTask::<Direct>::find().thread()
     }
 
     #[inline(always)]
