@@ -356,3 +356,26 @@ pub(crate) fn wait(child: &mut Child, signals: &Signals) -> io::Result<ExitStatu
 fn has_command() -> bool {
     std::env::args_os().any(|arg| arg == "--")
 }
+
+#[cfg(test)]
+mod tests {
+    use kprobe_core::{
+        capture::CaptureReader,
+        pipeline::{Ledger, ProbeRow, Run},
+    };
+
+    use super::*;
+
+    /// Books that do not balance are a bug of somebody's, and no success.
+    #[test]
+    fn records_that_are_unaccounted_for() -> anyhow::Result<()> {
+        let mut run = Run::builder(CaptureReader::new(crate::SHIPPED, "demo")?).build();
+        while run.step()?.end.is_none() {}
+        let mut finished = run.finish();
+        let row = ProbeRow { probe: "syscall".to_owned(), cpu: None, submitted: 0, lost: 5, sampled_out: 0 };
+        assert_eq!(Troubles::default().settle(None, &finished)?, 0);
+        finished.ledger = Ledger::new(vec![row], Vec::new(), Vec::new());
+        assert_eq!(Troubles::default().settle(None, &finished)?, INCOMPLETE);
+        Ok(())
+    }
+}
