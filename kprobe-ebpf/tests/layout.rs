@@ -44,10 +44,11 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         ProcessExec { start_ns, exe_inode, exe_dev, parent_tgid, old_tid, flags, comm }
         ProcessExit { start_ns, parent_tgid, status, flags }
         ProcessRename { renamed_tid, renamed_tgid, comm }
+        SecurityCapability { capability, result, user_ns_level, flags }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         Counters { submitted, lost, lost_first_ns, lost_last_ns, lost_seen, considered, sampled_out }
         CpuState {
-            seq, unpaired_exits, fork_returns, unstored_enters, hardirq_depth, softirq_depth, reserved, counters,
+            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, reserved, counters,
         }
         ReaderState { idle, check_mask, wake_bytes, lost, reserved }
         Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, changes, noticed, unsettled, reserved }

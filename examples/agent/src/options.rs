@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
-    DEFAULT_RING_BYTES, Filter, Need, Process, Recorder, RecorderBuilder, Sched, Syscalls, filter::SyscallSet,
+    DEFAULT_RING_BYTES, Filter, Need, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
+    filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -60,13 +61,13 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, security; `help` lists their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Only system calls that took this long or longer, for example 50us
     #[arg(long, value_name = "TIME")]
     pub(crate) min_duration: Option<Span>,
-    /// Only one system call or scheduler event in N, counted on each CPU
+    /// Only one record in N of each event, counted on each CPU; processes are never sampled
     #[arg(long, value_name = "N")]
     pub(crate) sample: Option<NonZero<u32>>,
     /// Only these system calls, by name or family: io, fsync, net, futex, poll, sleep, file, process, io_uring, all
@@ -197,14 +198,19 @@ pub(crate) enum Target {
     Demo,
 }
 
+/// Families that there are probes for.
+const FAMILIES: [Family; 4] = [Family::Process, Family::Syscall, Family::Sched, Family::Security];
+/// Those of later versions.
+const LATER: [&str; 5] = ["tcp", "block", "memory", "lock", "irq"];
+/// What is recorded if nothing is said.
+const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
+
 /// Families to record and to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Families {
-    pub(crate) process: bool,
-    pub(crate) syscall: bool,
-    pub(crate) sched: bool,
+    wanted: Vec<Family>,
     /// They were asked for by name.
-    pub(crate) named: bool,
+    named: bool,
 }
 
 impl Cli {
@@ -334,34 +340,31 @@ impl Options {
 
     /// The families that `--probes` names.
     pub(crate) fn families(&self) -> Result<Families> {
-        const LATER: [&str; 6] = ["tcp", "block", "memory", "lock", "irq", "security"];
-        let default = self.probes.is_empty();
-        let mut families = Families { process: default, syscall: default, sched: false, named: !default };
-        for name in &self.probes {
-            match name.as_str() {
-                "process" => families.process = true,
-                "syscall" => families.syscall = true,
-                "sched" => families.sched = true,
-                "help" => {}
-                later if LATER.contains(&later) => {
-                    bail!(
-                        "--probes {later}: this version has no such probes yet; it has process, syscall and sched"
-                    );
-                }
-                unknown => bail!("--probes {unknown}: no such family; there are process, syscall and sched"),
+        let named = !self.probes.is_empty();
+        let wanted = self.probes.iter().filter(|name| *name != "help").map(|name| {
+            if let Some(family) = FAMILIES.into_iter().find(|family| family.name() == name) {
+                return Ok(family);
             }
-        }
-        Ok(families)
+            let known = FAMILIES.map(Family::name).join(", ");
+            if LATER.contains(&name.as_str()) {
+                bail!("--probes {name}: this version has no such probes yet; it has {known}");
+            }
+            bail!("--probes {name}: no such family; there are {known}")
+        });
+        let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
+        Ok(Families { wanted: if named { wanted } else { DEFAULT_FAMILIES.to_vec() }, named })
     }
 
     /// What records all that.
     pub(crate) fn recorder(&self, filter: Filter) -> Result<RecorderBuilder<impl Sized + use<>>> {
         let families = self.families()?;
+        let one_in = self.one_in();
         let builder = Recorder::builder()
             // Names and parents of all other events come from the first.
-            .probe_with(families.need(families.process, Need::Optional), Process::default())
-            .probe_with(families.need(families.syscall, Need::Off), self.syscall_probe()?)
-            .probe_with(families.need(families.sched, Need::Off), self.sched_probe())
+            .probe_with(families.need(Family::Process, Need::Optional), Process::default())
+            .probe_with(families.need(Family::Syscall, Need::Off), self.syscall_probe()?)
+            .probe_with(families.need(Family::Sched, Need::Off), Sched::default().sample(one_in))
+            .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));
         Ok(self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung)))
@@ -374,12 +377,12 @@ impl Options {
             false => SyscallSet::named(self.syscalls.iter().map(String::as_str)).context("--syscalls")?,
         };
         let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
-        Ok(Syscalls::of(set).min_duration(least).sample(self.sample.map_or(1, NonZero::get)))
+        Ok(Syscalls::of(set).min_duration(least).sample(self.one_in()))
     }
 
-    /// The scheduler's events.
-    fn sched_probe(&self) -> Sched {
-        Sched::default().sample(self.sample.map_or(1, NonZero::get))
+    /// What is kept where records are sampled.
+    fn one_in(&self) -> u32 {
+        self.sample.map_or(1, NonZero::get)
     }
 
     /// Form of the lines, where it was said; `None` if no lines are wanted.
@@ -403,22 +406,19 @@ impl Options {
 
 impl Families {
     /// How much a family is needed: what was asked for by name must be had.
-    fn need(&self, wanted: bool, otherwise: Need) -> Need {
-        match (wanted, self.named) {
+    fn need(&self, family: Family, otherwise: Need) -> Need {
+        match (self.wanted.contains(&family), self.named) {
             (true, true) => Need::Required,
             (true, false) => Need::Optional,
             (false, _) => otherwise,
         }
     }
 
-    /// Whether records of this kind are to be shown: without names all that were recorded.
+    /// Whether records of this kind are to be shown: without names all that were recorded. Those about the stream itself
+    /// always are.
     pub(crate) fn show(&self, kind: Kind) -> bool {
-        match kind.family().filter(|_| self.named) {
-            Some(Family::Process) => self.process,
-            Some(Family::Syscall) => self.syscall,
-            Some(Family::Sched) => self.sched,
-            _ => true,
-        }
+        let is_chosen = |family| !FAMILIES.contains(&family) || self.wanted.contains(&family);
+        !self.named || kind.family().is_none_or(is_chosen)
     }
 }
 

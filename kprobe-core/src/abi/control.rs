@@ -32,18 +32,18 @@ pub struct Counters {
 pub struct CpuState {
     /// Number of the CPU's next record, all kinds together.
     pub seq: u64,
-    /// System calls that returned without an entry that was seen.
-    pub unpaired_exits: u64,
     /// Returns of `fork` and its kin in the child, which have no entry by nature.
     pub fork_returns: u64,
-    /// System call entries that could not be remembered: the kernel had no memory.
-    pub unstored_enters: u64,
     /// Hardware interrupts being served now, counted by the fallback for the waker's context.
     pub hardirq_depth: u32,
     /// Softirqs being served now, likewise.
     pub softirq_depth: u32,
+    /// Ends whose beginning was not seen, by [`Family`](super::Family): system calls that returned, waits that were over.
+    pub unpaired: [u64; FAMILIES],
+    /// Beginnings that could not be remembered, by [`Family`](super::Family): the kernel had no memory, or a map no room.
+    pub unstored: [u64; FAMILIES],
     /// Room for later counters.
-    pub reserved: [u64; 59],
+    pub reserved: [u64; 29],
     /// By [`Kind::slot`](super::Kind::slot).
     pub counters: [Counters; SLOTS],
 }

@@ -21,6 +21,7 @@ mod kind;
 mod meta;
 mod process;
 mod sched;
+mod security;
 mod syscall;
 
 pub use control::*;
@@ -29,6 +30,7 @@ pub use kind::*;
 pub use meta::*;
 pub use process::*;
 pub use sched::*;
+pub use security::*;
 pub use syscall::*;
 
 /// Version of the record layouts in this module. Captures carry it.

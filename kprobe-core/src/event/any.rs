@@ -3,7 +3,7 @@ use crate::{
     decode::{DecodeError, Record},
     event::{
         CgroupNamed, Lost, Marker, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling,
-        SchedMigrate, SchedSwitch, SchedWaking, Syscall, ThreadSeed, TypedEvent,
+        SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
 
@@ -77,6 +77,7 @@ any_event!(
     ProcessExit,
     ProcessRename,
     Syscall,
+    SecurityCapability,
     Lost,
     Marker,
     Sampling,

@@ -11,17 +11,19 @@ mod origin;
 mod process;
 mod registry;
 mod sched;
+mod security;
 mod syscall;
 
 pub use any::Event;
 pub use field::{Field, Type, Value};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
 pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
-pub use names::{Arch, errno_name, signal_name};
+pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;
 pub use process::{ProcessExec, ProcessExit, ProcessFork, ProcessRename};
 pub use registry::{Entry, Registry};
 pub use sched::{SchedMigrate, SchedSwitch, SchedWaking, ThreadState, WakeContext};
+pub use security::{CheckPurpose, SecurityCapability};
 pub use syscall::{Syscall, SyscallAbi, SyscallNr};
 
 use crate::{

@@ -23,6 +23,7 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::PROCESS_EXIT, 24),
     (Kind::PROCESS_RENAME, 24),
     (Kind::SYSCALL, 32),
+    (Kind::SECURITY_CAPABILITY, 16),
 ];
 
 /// Decodes in every way there is; none may panic, and all must agree.

@@ -6,7 +6,7 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, btf_maps::Array, helpers::generated::bpf_get_smp_processor_id, macros::btf_map,
 };
-use kprobe_core::abi::{Counters, CpuState};
+use kprobe_core::abi::{Counters, CpuState, Family};
 
 use crate::atomic;
 
@@ -58,4 +58,18 @@ pub fn count(counter: impl FnOnce(*mut CpuState) -> *mut u64) {
     if let Some(cpu) = Cpu::current() {
         atomic::add(counter(cpu.state), 1);
     }
+}
+
+/// Counts an end whose beginning was not seen.
+#[inline(always)]
+pub fn count_unpaired(family: Family) {
+    // SAFETY: the pointer is to a map element; the index is checked.
+    count(|cpu| unsafe { &raw mut (*cpu).unpaired[family as usize] });
+}
+
+/// Counts a beginning that could not be remembered.
+#[inline(always)]
+pub fn count_unstored(family: Family) {
+    // SAFETY: the pointer is to a map element; the index is checked.
+    count(|cpu| unsafe { &raw mut (*cpu).unstored[family as usize] });
 }

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use kprobe_core::abi::{
     Config, Counters, Family, Header, Kind, MAX_RECORD, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
-    ReaderState, SchedMigrate, SchedSwitch, SchedWaking, Syscall,
+    ReaderState, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -50,6 +50,7 @@ bodies! {
     PROCESS_EXIT process_exit: ProcessExit;
     PROCESS_RENAME process_rename: ProcessRename;
     SYSCALL syscall: Syscall;
+    SECURITY_CAPABILITY security_capability: SecurityCapability;
 }
 
 /// A record.

@@ -2,10 +2,11 @@
 //!
 //! Nothing here allocates, loops without a bound, or reads user memory; what a program may touch is checked by the
 //! kernel's verifier each time it is loaded. The programs themselves, one function for each tracepoint, are in
-//! `src/bin/kprobe.rs`; `src/bin/custom.rs` is the smallest object that a user may bring along.
+//! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  tracepoint -> bin/kprobe.rs -> sched process syscall follow context     what happened
+//!  tracepoint -> bin/kprobe/ -> sched process syscall follow context     what happened
+//!                                   |  storage                            what is remembered of a thread
 //!                                   |  task <- memory <- offsets           kernel structs, at offsets that the loader found
 //!                                   v
 //!                                 filter <- bits, current <- threads       whose events are wanted
@@ -50,6 +51,8 @@ pub mod memory;
 pub mod offsets;
 pub mod process;
 pub mod sched;
+pub mod security;
+pub mod storage;
 pub mod syscall;
 pub mod task;
 pub mod threads;

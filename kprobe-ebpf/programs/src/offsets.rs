@@ -48,6 +48,8 @@ offsets! {
     OFF_INODE_I_SB = inode.i_sb;
     OFF_SUPER_BLOCK_S_DEV = super_block.s_dev;
 
+    OFF_USER_NAMESPACE_LEVEL = user_namespace.level;
+
     OFF_CSS_SET_DFL_CGRP = css_set.dfl_cgrp;
     OFF_CGROUP_LEVEL = cgroup.level;
     OFF_CGROUP_ANCESTORS = cgroup.ancestors;
@@ -64,10 +66,25 @@ offsets! {
     OFF_ARG_4 = pt_regs.r8;
     OFF_ARG_5 = pt_regs.r9;
 
+    /// The arguments of a function at its entry. x86: di, si, dx, cx, r8, r9; arm64: regs[0] to regs[5].
+    OFF_FUNCTION_ARG_0 = pt_regs.di;
+    OFF_FUNCTION_ARG_1 = pt_regs.si;
+    OFF_FUNCTION_ARG_2 = pt_regs.dx;
+    OFF_FUNCTION_ARG_3 = pt_regs.cx;
+    OFF_FUNCTION_ARG_4 = pt_regs.r8;
+    OFF_FUNCTION_ARG_5 = pt_regs.r9;
+    /// What a function returns. x86: ax; arm64: regs[0].
+    OFF_FUNCTION_RET = pt_regs.ax;
+
     /// Only used by the program for `tracepoint`.
     OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID = trace_event_raw_sched_process_exec.old_pid;
     /// Only used by the program for `tracepoint`, and if `HAS_GROUP_DEAD`.
     OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD = trace_event_raw_sched_process_exit.group_dead;
+
+    /// Only used by the program for `tracepoint`, as the next two.
+    OFF_TRACE_EVENT_RAW_CAP_CAPABLE_TARGET_NS = trace_event_raw_cap_capable.target_ns;
+    OFF_TRACE_EVENT_RAW_CAP_CAPABLE_CAP = trace_event_raw_cap_capable.cap;
+    OFF_TRACE_EVENT_RAW_CAP_CAPABLE_RET = trace_event_raw_cap_capable.ret;
 
     /// In the per-CPU variable of `context_source::PREEMPT_COUNT`: 0 in `__preempt_count`.
     OFF_PREEMPT_COUNT = pcpu_hot.preempt_count;

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use crate::{btf::Btf, probe::Target};
 
 const TASK: &str = "struct task_struct *";
+const CRED: &str = "const struct cred *";
+const USER_NS: &str = "struct user_namespace *";
 const REGS: &str = "struct pt_regs *";
 /// Any type that is not a pointer: kernels write `int` and `long` in more than one way.
 const NUMBER: &str = "a number";
@@ -19,7 +21,15 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("sched_switch", &[NUMBER, TASK, TASK, NUMBER]),
     ("sched_waking", &[TASK]),
     ("sched_migrate_task", &[TASK, NUMBER]),
+    ("cap_capable", &[CRED, USER_NS, "const struct user_namespace *", NUMBER, NUMBER]),
 ];
+
+/// What a function takes, and returns: name, parameters, result.
+type Function = (&'static str, &'static [&'static str], &'static str);
+
+/// What the programs take from each function of the kernel that they are attached to. What comes behind is nothing to
+/// them at the entry; those at the return find the result behind all arguments, so there are no others.
+const FUNCTIONS: &[Function] = &[("cap_capable", &[CRED, USER_NS, NUMBER, NUMBER], NUMBER)];
 
 /// Whether the tracepoints of the running kernel pass what the programs take from them.
 ///
@@ -28,6 +38,8 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
 pub(crate) struct Arguments {
     /// What is wrong with a tracepoint.
     other: BTreeMap<&'static str, String>,
+    /// What is wrong with a function.
+    other_functions: BTreeMap<&'static str, String>,
     /// `sched_process_exit` says itself whether the process ends (Linux 6.16).
     pub(crate) has_group_dead: bool,
 }
@@ -44,18 +56,33 @@ impl Arguments {
                 other.insert(*tracepoint, format!("{tracepoint} passes ({found}), expected ({expected})"));
             }
         }
+        let mut other_functions = BTreeMap::new();
+        for (function, params, returns) in FUNCTIONS {
+            // That it is absent is said where it is attached to, too.
+            let Ok(found) = btf.function(function) else { continue };
+            let takes: Vec<_> = found.params.into_iter().map(|param| param.type_name).collect();
+            let fits = takes.len() == params.len() && takes.iter().zip(*params).all(|(a, b)| is_of(a, b));
+            if !fits || !is_of(&found.returns, returns) {
+                let (takes, params) = (takes.join(", "), params.join(", "));
+                let found = found.returns;
+                other_functions.insert(
+                    *function,
+                    format!("{function} is {found} ({takes}), expected {returns} ({params})"),
+                );
+            }
+        }
         let exit = types(btf, "sched_process_exit").unwrap_or_default();
-        Self { other, has_group_dead: exit.get(1).is_some_and(|found| is_of(found, NUMBER)) }
+        Self { other, other_functions, has_group_dead: exit.get(1).is_some_and(|found| is_of(found, NUMBER)) }
     }
 
     /// Why a program cannot be attached there, though there is such a tracepoint. Trace events have fields with names.
     pub(crate) fn refusal(&self, target: &Target) -> Option<&str> {
-        match target {
-            Target::BtfTracepoint(tracepoint) | Target::RawTracepoint(tracepoint) => {
-                self.other.get(tracepoint.as_ref()).map(String::as_str)
-            }
-            Target::TraceEvent { .. } => None,
-        }
+        let other = match target {
+            Target::TraceEvent { .. } => return None,
+            target if target.is_function() => &self.other_functions,
+            _ => &self.other,
+        };
+        other.get(target.name()).map(String::as_str)
     }
 }
 
@@ -75,8 +102,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        ProbeFamily as _, Process, Sched, Syscalls,
         btf::{TypeId, builder::BtfBuilder},
+        probe::every_plan,
     };
 
     /// `P` a task, `C` a constant string, `n` a number.
@@ -128,6 +155,36 @@ mod tests {
     }
 
     #[test]
+    fn what_functions_take_and_return_is_looked_at() {
+        let refusal = |takes: &str, returns_pointer: bool| {
+            let mut b = BtfBuilder::new();
+            let number = b.int("int", 4);
+            let cred = b.structure("cred", 4, &[("uid", number, 0)]);
+            let user_ns = b.structure("user_namespace", 4, &[("level", number, 0)]);
+            let cred = b.constant(cred);
+            let (cred, user_ns) = (b.ptr(cred), b.ptr(user_ns));
+            let of = |letter| match letter {
+                'C' => cred,
+                'U' => user_ns,
+                _ => number,
+            };
+            let params: Vec<_> = takes.chars().map(|letter| ("", of(letter))).collect();
+            let prototype = b.func_proto(if returns_pointer { cred } else { number }, &params);
+            b.func("cap_capable", prototype);
+            let arguments = Arguments::find(&Btf::parse(&b.blob()).unwrap());
+            // A tracepoint of the same name is another matter.
+            assert_eq!(arguments.refusal(&Target::RawTracepoint("cap_capable".into())), None);
+            arguments.refusal(&Target::FunctionExit("cap_capable".into())).map(str::to_owned)
+        };
+        assert_eq!(refusal("CUnn", false), None);
+        let expected = "expected a number (const struct cred *, struct user_namespace *, a number, a number)";
+        let found = "int (const struct cred *, struct user_namespace *, int)";
+        assert_eq!(refusal("CUn", false).unwrap(), format!("cap_capable is {found}, {expected}"));
+        // The result stands behind all arguments.
+        assert!(refusal("CUnnn", false).is_some() && refusal("CUnn", true).is_some());
+    }
+
+    #[test]
     fn who_ends_the_process() {
         let has = |arguments| Arguments::find(&kernel(&[("sched_process_exit", arguments)])).has_group_dead;
         assert!(has("Pn") && !has("P") && !has("PP"));
@@ -135,15 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn every_tracepoint_of_our_probes_is_listed() {
-        let plans = [Process::default().plan().0, Sched::default().plan().0, Syscalls::all().plan().0];
+    fn every_tracepoint_and_function_of_our_probes_is_listed() {
+        let plans = every_plan();
         let rungs = plans.iter().flat_map(|plan| &plan.events).flat_map(|event| &event.rungs);
         let mut count = 0;
         for program in rungs.flat_map(|rung| &rung.programs) {
-            if let Target::BtfTracepoint(tracepoint) | Target::RawTracepoint(tracepoint) = &program.target {
-                assert!(ARGUMENTS.iter().any(|(listed, _)| listed == tracepoint), "{tracepoint}");
-                count += 1;
-            }
+            let name = program.target.name();
+            let is_listed = match &program.target {
+                Target::TraceEvent { .. } => continue,
+                target if target.is_function() => FUNCTIONS.iter().any(|(listed, ..)| *listed == name),
+                _ => ARGUMENTS.iter().any(|(listed, _)| *listed == name),
+            };
+            assert!(is_listed, "{name}");
+            count += 1;
         }
         assert!(count > 15, "{count}");
     }

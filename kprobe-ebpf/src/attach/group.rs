@@ -1,5 +1,7 @@
 //! The probes of one object, attached together.
 
+use std::collections::BTreeSet;
+
 use kprobe_core::abi::{Kind, PID_WORDS, select};
 
 use super::{
@@ -47,16 +49,14 @@ pub(crate) struct Attached {
     pub(crate) probes: Vec<ProbeReport>,
     pub(crate) notes: Vec<String>,
     pub(crate) wake_context: Option<String>,
+    /// Maps of task storage that are written to.
+    storage: BTreeSet<&'static str>,
 }
 
 impl Attached {
-    /// Memory of its maps. What of kprobe's own uses task storage is the rung of system calls.
+    /// Memory of its maps. Of task storage only what the rungs that were taken write to.
     pub(crate) fn memory(&self, btf: &Btf) -> Vec<MapMemory> {
-        let is_stored = |probe: &ProbeReport| {
-            Some(probe.probe.as_str()) == Kind::SYSCALL.name()
-                && probe.rung.as_deref().is_some_and(|rung| rung != IN_HASH)
-        };
-        self.object.memory(btf, !self.object.is_builtin || self.probes.iter().any(is_stored))
+        self.object.memory(btf, |map| !self.object.is_builtin || self.storage.contains(map))
     }
 }
 
@@ -148,13 +148,19 @@ impl Setup<'_> {
             remembers: choice.remembers,
             bytes: &bytes,
             globals: &self.globals(group, choice),
-            max_entries: &self.max_entries(choice),
+            max_entries: &self.max_entries(group, choice),
             kinds: group.kinds(),
             shards: self.shards,
             shard_bytes: self.shard_bytes,
         })?;
-        let mut attached =
-            Box::new(Attached { object, rings, probes: Vec::new(), notes: Vec::new(), wake_context: None });
+        let mut attached = Box::new(Attached {
+            object,
+            rings,
+            probes: Vec::new(),
+            notes: Vec::new(),
+            wake_context: None,
+            storage: BTreeSet::new(),
+        });
         for (plan, _) in &group.plans {
             attached.object.set_sampling(plan.family, plan.sample_one_in, plan.min_duration_ns);
         }
@@ -167,7 +173,7 @@ impl Setup<'_> {
             return Ok(Tried::NoMemory);
         }
         for (event, required) in group.events() {
-            let Some(report) = self.climb(&mut attached.object, event, required, choice) else {
+            let Some(report) = self.climb(&mut attached, event, required, choice) else {
                 return Ok(Tried::NoHash);
             };
             if event.kind == Kind::SCHED_WAKING
@@ -214,7 +220,7 @@ impl Setup<'_> {
     /// Takes the first rung of an event's ladder that holds. `None` if the hash, for which there is no room, is next.
     fn climb(
         &self,
-        object: &mut Object,
+        attached: &mut Attached,
         event: &EventPlan,
         required: bool,
         choice: Choice,
@@ -236,8 +242,9 @@ impl Setup<'_> {
             } else if rung.name == IN_HASH && !choice.has_hash && !self.is_forbidden(rung) {
                 return None;
             } else {
-                match self.take(object, rung) {
+                match self.take(&mut attached.object, rung) {
                     Ok(()) => {
+                        attached.storage.extend(rung.storage);
                         report.rung = Some(rung.name.to_owned());
                         Outcome::Taken
                     }
@@ -304,11 +311,11 @@ impl Setup<'_> {
         globals
     }
 
-    fn max_entries(&self, choice: Choice) -> Vec<(&'static str, u32)> {
+    fn max_entries(&self, group: &Group<'_>, choice: Choice) -> Vec<(&'static str, u32)> {
         let select = self.selection.select;
         let bits = |selector| if select & selector != 0 { PID_WORDS } else { 1 };
         let cgroups = u32::try_from(self.selection.cgroups.len()).unwrap_or(u32::MAX).max(1);
-        vec![
+        let mut entries = vec![
             ("RINGS", self.shards),
             ("READERS", self.shards),
             ("CPUS", self.cpus),
@@ -317,7 +324,9 @@ impl Setup<'_> {
             ("EXITED", if self.arguments.has_group_dead { 1 } else { PID_WORDS }),
             ("CGROUPS", cgroups.next_power_of_two()),
             ("ENTERS", if choice.has_hash { MOST_PENDING } else { 1 }),
-        ]
+        ];
+        entries.extend(group.plans.iter().flat_map(|(plan, _)| plan.maps.clone()));
+        entries
     }
 }
 

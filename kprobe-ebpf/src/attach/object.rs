@@ -7,7 +7,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{ArrayOfMaps, HashMap, Map, MapData, MapType},
-    programs::{BtfTracePoint, ProgramError, RawTracePoint, TracePoint},
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint},
 };
 use kprobe_core::abi::{Config, Kind};
 
@@ -173,28 +173,42 @@ impl Object {
             .ebpf
             .program_mut(&plan.program)
             .ok_or_else(|| format!("the object has no program {}", plan.program))?;
+        let refused = |error: &ProgramError| refusal(&plan.target, error);
         match &plan.target {
             Target::BtfTracepoint(tracepoint) => {
-                let program: &mut BtfTracePoint =
-                    program.try_into().map_err(|error| refusal(tracepoint, &error))?;
-                program.load(tracepoint, btf).map_err(|error| refusal(tracepoint, &error))?;
-                program.attach().map_err(|error| refusal(tracepoint, &error))?;
+                let program: &mut BtfTracePoint = program.try_into().map_err(|error| refused(&error))?;
+                program.load(tracepoint, btf).map_err(|error| refused(&error))?;
+                program.attach().map_err(|error| refused(&error))?;
             }
             Target::RawTracepoint(tracepoint) => {
-                let program: &mut RawTracePoint =
-                    program.try_into().map_err(|error| refusal(tracepoint, &error))?;
+                let program: &mut RawTracePoint = program.try_into().map_err(|error| refused(&error))?;
                 if let Err(error) = program.load() {
                     // One program may serve several tracepoints.
                     if !matches!(error, ProgramError::AlreadyLoaded) {
-                        return Err(refusal(tracepoint, &error));
+                        return Err(refused(&error));
                     }
                 }
-                program.attach(tracepoint).map_err(|error| refusal(tracepoint, &error))?;
+                program.attach(tracepoint).map_err(|error| refused(&error))?;
+            }
+            Target::FunctionEntry(function) => {
+                let program: &mut FEntry = program.try_into().map_err(|error| refused(&error))?;
+                program.load(function, btf).map_err(|error| refused(&error))?;
+                program.attach().map_err(|error| refused(&error))?;
+            }
+            Target::FunctionExit(function) => {
+                let program: &mut FExit = program.try_into().map_err(|error| refused(&error))?;
+                program.load(function, btf).map_err(|error| refused(&error))?;
+                program.attach().map_err(|error| refused(&error))?;
+            }
+            Target::Kprobe(function) | Target::Kretprobe(function) => {
+                let program: &mut KProbe = program.try_into().map_err(|error| refused(&error))?;
+                program.load().map_err(|error| refused(&error))?;
+                program.attach(function.as_ref(), 0).map_err(|error| refused(&error))?;
             }
             Target::TraceEvent { category, name } => {
-                let program: &mut TracePoint = program.try_into().map_err(|error| refusal(name, &error))?;
-                program.load().map_err(|error| refusal(name, &error))?;
-                program.attach(category, name).map_err(|error| refusal(name, &error))?;
+                let program: &mut TracePoint = program.try_into().map_err(|error| refused(&error))?;
+                program.load().map_err(|error| refused(&error))?;
+                program.attach(category, name).map_err(|error| refused(&error))?;
             }
         }
         Ok(())
@@ -206,9 +220,12 @@ impl Object {
 
     fn unload(&mut self, name: &str) {
         let unloaded = match self.ebpf.program_mut(name) {
-            Some(aya::programs::Program::BtfTracePoint(program)) => program.unload(),
-            Some(aya::programs::Program::RawTracePoint(program)) => program.unload(),
-            Some(aya::programs::Program::TracePoint(program)) => program.unload(),
+            Some(Program::BtfTracePoint(program)) => program.unload(),
+            Some(Program::RawTracePoint(program)) => program.unload(),
+            Some(Program::TracePoint(program)) => program.unload(),
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::FExit(program)) => program.unload(),
+            Some(Program::KProbe(program)) => program.unload(),
             _ => return,
         };
         // The only error is that it was not loaded.
@@ -233,7 +250,7 @@ impl Object {
 
     /// Most bytes that each map can take, and what task storage takes for a thread, if it is used. Which maps a program
     /// uses the kernel tells only to CAP_SYS_ADMIN.
-    pub(crate) fn memory(&self, btf: &Btf, uses_task_storage: bool) -> Vec<MapMemory> {
+    pub(crate) fn memory(&self, btf: &Btf, is_stored_in: impl Fn(&str) -> bool) -> Vec<MapMemory> {
         let maps = self.ebpf.maps().filter_map(|(name, map)| {
             let info = map_data(map)?.info().ok()?;
             let key = u64::from(info.key_size()).next_multiple_of(8);
@@ -241,7 +258,7 @@ impl Object {
             // A hash has a header for each element and a bucket for each element.
             let element = if matches!(map, Map::HashMap(_)) { 64 + key + value } else { value };
             let bytes = (element * u64::from(info.max_entries())).next_multiple_of(4096);
-            let is_stored = uses_task_storage && matches!(info.map_type(), Ok(MapType::TaskStorage));
+            let is_stored = matches!(info.map_type(), Ok(MapType::TaskStorage)) && is_stored_in(name);
             let per_thread_bytes = if is_stored { task_storage_bytes(btf, value) } else { None };
             Some(MapMemory { map: name.to_owned(), bytes, per_thread_bytes })
         });
@@ -258,7 +275,7 @@ fn task_storage_bytes(btf: &Btf, value: u64) -> Option<u64> {
 }
 
 /// `bpf_prog_show_fdinfo` tells it (Linux 5.12 and later).
-fn recursion_misses(program: &aya::programs::Program) -> Option<u64> {
+fn recursion_misses(program: &Program) -> Option<u64> {
     let fd = program.fd().ok()?.as_fd().as_raw_fd();
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
     info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
@@ -282,7 +299,9 @@ fn map_data(map: &Map) -> Option<&MapData> {
 }
 
 /// Why a program could not be attached, in one line.
-fn refusal(tracepoint: &str, error: &ProgramError) -> String {
+fn refusal(target: &Target, error: &ProgramError) -> String {
+    let kind = if target.is_function() { "function" } else { "tracepoint" };
+    let name = target.name();
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
@@ -295,9 +314,9 @@ fn refusal(tracepoint: &str, error: &ProgramError) -> String {
                 None => format!("loading failed: {io_error}"),
             }
         }
-        ProgramError::Btf(_) => format!("this kernel has no tracepoint {tracepoint} with type information"),
+        ProgramError::Btf(_) => format!("this kernel has no {kind} {name} with type information"),
         ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
-            format!("this kernel has no tracepoint {tracepoint}")
+            format!("this kernel has no {kind} {name}")
         }
         other => one_line(other),
     }

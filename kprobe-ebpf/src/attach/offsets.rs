@@ -25,6 +25,7 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_INODE_I_INO", "inode", "i_ino"),
     ("OFF_INODE_I_SB", "inode", "i_sb"),
     ("OFF_SUPER_BLOCK_S_DEV", "super_block", "s_dev"),
+    ("OFF_USER_NAMESPACE_LEVEL", "user_namespace", "level"),
     ("OFF_CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp"),
     ("OFF_CGROUP_LEVEL", "cgroup", "level"),
     ("OFF_CGROUP_ANCESTORS", "cgroup", "ancestors"),
@@ -32,11 +33,14 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_KERNFS_NODE_ID", "kernfs_node", "id"),
     ("OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID", "trace_event_raw_sched_process_exec", "old_pid"),
     ("OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD", "trace_event_raw_sched_process_exit", "group_dead"),
+    ("OFF_TRACE_EVENT_RAW_CAP_CAPABLE_TARGET_NS", "trace_event_raw_cap_capable", "target_ns"),
+    ("OFF_TRACE_EVENT_RAW_CAP_CAPABLE_CAP", "trace_event_raw_cap_capable", "cap"),
+    ("OFF_TRACE_EVENT_RAW_CAP_CAPABLE_RET", "trace_event_raw_cap_capable", "ret"),
 ];
 
-/// Where a system call's number and arguments are in `struct pt_regs`.
+/// Where a system call's number and arguments are in `struct pt_regs`, and those of a function and its result.
 #[cfg(target_arch = "x86_64")]
-const REGISTERS: [(&str, &str, u64); 7] = [
+const REGISTERS: [(&str, &str, u64); 14] = [
     ("OFF_SYSCALL_NR", "orig_ax", 0),
     ("OFF_ARG_0", "di", 0),
     ("OFF_ARG_1", "si", 0),
@@ -44,11 +48,18 @@ const REGISTERS: [(&str, &str, u64); 7] = [
     ("OFF_ARG_3", "r10", 0),
     ("OFF_ARG_4", "r8", 0),
     ("OFF_ARG_5", "r9", 0),
+    ("OFF_FUNCTION_ARG_0", "di", 0),
+    ("OFF_FUNCTION_ARG_1", "si", 0),
+    ("OFF_FUNCTION_ARG_2", "dx", 0),
+    ("OFF_FUNCTION_ARG_3", "cx", 0),
+    ("OFF_FUNCTION_ARG_4", "r8", 0),
+    ("OFF_FUNCTION_ARG_5", "r9", 0),
+    ("OFF_FUNCTION_RET", "ax", 0),
 ];
 
-/// Where a system call's number and arguments are in `struct pt_regs`; `regs` is an array of 64-bit registers.
+/// Where a system call's number and arguments are in `struct pt_regs`, and those of a function; `regs` is an array of 64-bit registers.
 #[cfg(target_arch = "aarch64")]
-const REGISTERS: [(&str, &str, u64); 7] = [
+const REGISTERS: [(&str, &str, u64); 14] = [
     ("OFF_SYSCALL_NR", "syscallno", 0),
     ("OFF_ARG_0", "regs", 0),
     ("OFF_ARG_1", "regs", 8),
@@ -56,6 +67,13 @@ const REGISTERS: [(&str, &str, u64); 7] = [
     ("OFF_ARG_3", "regs", 24),
     ("OFF_ARG_4", "regs", 32),
     ("OFF_ARG_5", "regs", 40),
+    ("OFF_FUNCTION_ARG_0", "regs", 0),
+    ("OFF_FUNCTION_ARG_1", "regs", 8),
+    ("OFF_FUNCTION_ARG_2", "regs", 16),
+    ("OFF_FUNCTION_ARG_3", "regs", 24),
+    ("OFF_FUNCTION_ARG_4", "regs", 32),
+    ("OFF_FUNCTION_ARG_5", "regs", 40),
+    ("OFF_FUNCTION_RET", "regs", 0),
 ];
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -118,10 +136,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        ProbeFamily as _, Process, Sched, Syscalls,
+        ProbeFamily as _, Sched,
         attach::WakeContextSource,
         btf::builder::BtfBuilder,
-        probe::{FamilyPlan, When},
+        probe::{When, every_plan},
     };
 
     static OBJECT: &[u8] = aya::include_bytes_aligned!("../../object/kprobe.o");
@@ -155,10 +173,6 @@ mod tests {
         "OFF_PREEMPT_COUNT",
     ];
 
-    fn plans() -> [FamilyPlan; 3] {
-        [Process::default().plan().0, Sched::default().plan().0, Syscalls::all().plan().0]
-    }
-
     /// The offsets that a program's instructions refer to, and those of the functions that it calls.
     fn used_by<'a>(object: &object::File<'a>, program: &str) -> BTreeSet<&'a str> {
         let mut used = BTreeSet::new();
@@ -190,7 +204,7 @@ mod tests {
     #[test]
     fn rungs_need_what_their_programs_read() {
         let object = object::File::parse(OBJECT).unwrap();
-        for event in plans().iter().flat_map(|plan| &plan.events) {
+        for event in every_plan().iter().flat_map(|plan| &plan.events) {
             let mut by_any = BTreeSet::new();
             let mut needed_by_any = BTreeSet::new();
             for rung in &event.rungs {
@@ -231,7 +245,7 @@ mod tests {
         ];
         b.structure("task_struct", 64, &task);
         let offsets = Offsets::find(&Btf::parse(&b.blob()).unwrap());
-        let [_, sched, _] = plans();
+        let sched = Sched::default().plan().0;
         for rung in sched.events.iter().flat_map(|event| &event.rungs) {
             assert_eq!(offsets.missing(rung.needed(|when| when == When::Always)), None, "{}", rung.name);
             let missing = offsets.missing(rung.needed(|_| true)).unwrap();

@@ -130,10 +130,7 @@ impl Parser<'_> {
             9 => self.modifier("volatile", word, word_at),
             10 => self.modifier("const", word, word_at),
             11 => self.modifier("restrict", word, word_at),
-            12 => {
-                self.reference(word, word_at);
-                Shape::Func
-            }
+            12 => Shape::Func(self.reference(word, word_at)),
             13 => self.func_proto(len, word, word_at)?,
             14 => {
                 self.reader.u32("the linkage of a variable")?;
@@ -194,7 +191,7 @@ impl Parser<'_> {
     }
 
     fn func_proto(&mut self, len: u32, returns: u32, at: usize) -> Result<Shape, BtfError> {
-        self.reference(returns, at);
+        let returns = self.reference(returns, at);
         self.reader.room(len, 8, "the parameters of a function")?;
         let start = index(self.btf.params.len());
         for _ in 0..len {
@@ -204,7 +201,7 @@ impl Parser<'_> {
             let of = self.reference(of, of_at);
             self.btf.params.push(RawParam { name, of });
         }
-        Ok(Shape::FuncProto { params: start..index(self.btf.params.len()) })
+        Ok(Shape::FuncProto { returns, params: start..index(self.btf.params.len()) })
     }
 
     fn constants(&mut self, len: u32, signed: bool, wide: bool) -> Result<Range<u32>, BtfError> {

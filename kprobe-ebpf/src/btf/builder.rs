@@ -96,6 +96,10 @@ impl BtfBuilder {
         self.raw("", 13 << 24 | params.len() as u32, returns.0, &rest)
     }
 
+    pub(crate) fn func(&mut self, name: &str, prototype: TypeId) -> TypeId {
+        self.raw(name, 12 << 24, prototype.0, &[])
+    }
+
     pub(crate) fn var(&mut self, name: &str, of: TypeId) -> TypeId {
         self.raw(name, 14 << 24, of.0, &[1])
     }

@@ -6,6 +6,15 @@ use super::types::{Btf, Shape, TypeId};
 /// Longest chain of pointers, arrays and qualifiers that is written out.
 const MAX_DEPTH: u32 = 32;
 
+/// What a function takes and returns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Its parameters.
+    pub params: Vec<Param>,
+    /// The type that it returns as C writes it; `void` if it returns nothing.
+    pub returns: String,
+}
+
 /// A parameter of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
@@ -32,17 +41,36 @@ impl Btf {
             Some(Shape::Ptr(of)) => self.resolve(*of),
             _ => None,
         };
-        let Some(Shape::FuncProto { params, .. }) = target.map(|id| self.shape(id)) else {
+        let signature = target.and_then(|id| self.signature(id)).ok_or_else(|| {
             let expected = "a typedef of a pointer to a function";
             let found = self.resolve(id).map_or_else(|| "endless".into(), |id| self.type_name(id));
-            return Err(MissingType::OtherType { name: typedef.into(), expected, found });
-        };
+            MissingType::OtherType { name: typedef.into(), expected, found }
+        })?;
+        Ok(signature.params)
+    }
+
+    /// What a function of the kernel takes and returns: those that programs can be attached to. One that the compiler has
+    /// put into its callers is in no list, nor is one whose name it has changed.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such function.
+    pub fn function(&self, name: &str) -> Result<Signature, MissingType> {
+        let missing = || MissingType::NoType { what: "function", name: name.into() };
+        let id = self.find(name, |shape| matches!(shape, Shape::Func(_))).ok_or_else(missing)?;
+        let Shape::Func(prototype) = self.shape(id) else { return Err(missing()) };
+        self.signature(*prototype).ok_or_else(missing)
+    }
+
+    fn signature(&self, prototype: TypeId) -> Option<Signature> {
+        let Shape::FuncProto { returns, params } = self.shape(prototype) else { return None };
         let param = |raw: &super::types::RawParam| Param {
             name: self.text(raw.name).into(),
             type_name: self.type_name(raw.of),
             of: raw.of,
         };
-        Ok(self.params_in(params).iter().map(param).collect())
+        let params = self.params_in(params).iter().map(param).collect();
+        Some(Signature { params, returns: self.type_name(*returns) })
     }
 
     /// The number of a kernel variable, for example `__preempt_count`. BTF lists per-CPU variables only (and none on 5.10).
@@ -107,7 +135,7 @@ impl Btf {
                 format!("{} {keyword}", self.written(*of, depth))
             }
             Shape::Modifier { keyword, of } => format!("{keyword} {}", self.written(*of, depth)),
-            Shape::FuncProto { .. } | Shape::Func => "function".into(),
+            Shape::FuncProto { .. } | Shape::Func(_) => "function".into(),
             Shape::Int { .. } | Shape::Float { .. } | Shape::Typedef(_) | Shape::Var(_) => name.into(),
             Shape::DataSection | Shape::DeclTag | Shape::Unknown => name.into(),
         }

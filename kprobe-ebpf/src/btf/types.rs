@@ -74,8 +74,10 @@ pub(super) enum Shape {
         keyword: &'static str,
         of: TypeId,
     },
-    Func,
+    /// With its prototype.
+    Func(TypeId),
     FuncProto {
+        returns: TypeId,
         params: Range<u32>,
     },
     Var(TypeId),

@@ -3,8 +3,8 @@ use std::{borrow::Cow, marker::PhantomData};
 use kprobe_core::{abi::Family, event::TypedEvent};
 
 use super::{
-    EventPlan, FamilyPlan, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, TRACE_EVENT, Target, Yields,
-    plan::sealed,
+    EventPlan, FUNCTION, FamilyPlan, KPROBE, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, TRACE_EVENT,
+    Target, Yields, plan::sealed,
 };
 
 /// A user's own program, yielding a user's own event. Its kind is one from [`Kind::USER`] (`0x0f00`) to `0x0f0f`, and
@@ -54,6 +54,40 @@ impl<E: TypedEvent> Probe<E> {
         self
     }
 
+    /// Attaches `program` to the entry of a function of the kernel (`fentry`), if no rung named before could be taken.
+    #[must_use]
+    pub fn fentry(
+        mut self,
+        program: impl Into<Cow<'static, str>>,
+        function: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.rungs.push((program.into(), Target::FunctionEntry(function.into())));
+        self
+    }
+
+    /// Attaches `program` to the return of a function of the kernel (`fexit`), if no rung named before could be taken.
+    #[must_use]
+    pub fn fexit(
+        mut self,
+        program: impl Into<Cow<'static, str>>,
+        function: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.rungs.push((program.into(), Target::FunctionExit(function.into())));
+        self
+    }
+
+    /// Attaches `program` to a breakpoint at the entry of a function of the kernel (kprobe), if no rung named before could
+    /// be taken.
+    #[must_use]
+    pub fn kprobe(
+        mut self,
+        program: impl Into<Cow<'static, str>>,
+        function: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.rungs.push((program.into(), Target::Kprobe(function.into())));
+        self
+    }
+
     /// Keeps one record in `one_in`, counted on each CPU; 0 and 1 keep all. All of a user's own probes are one family:
     /// give each the same.
     #[must_use]
@@ -73,10 +107,13 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
                 name: match target {
                     Target::BtfTracepoint(_) => "tp_btf",
                     Target::RawTracepoint(_) => "raw_tp",
+                    Target::FunctionEntry(_) | Target::FunctionExit(_) => FUNCTION,
+                    Target::Kprobe(_) | Target::Kretprobe(_) => KPROBE,
                     Target::TraceEvent { .. } => TRACE_EVENT,
                 },
                 programs: vec![ProgramPlan { program, target }],
                 needs: Vec::new(),
+                storage: &[],
             })
             .collect();
         sealed::Plan(FamilyPlan {
@@ -86,6 +123,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
             sample_one_in: self.sample_one_in,
             min_duration_ns: 0,
             globals: Vec::new(),
+            maps: Vec::new(),
         })
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct FamilyPlan {
     pub(crate) min_duration_ns: u64,
     /// Frozen globals that this family sets.
     pub(crate) globals: Vec<(&'static str, Vec<u8>)>,
+    /// Entries of maps that only this family uses; without it they have one.
+    pub(crate) maps: Vec<(&'static str, u32)>,
 }
 
 /// Where the programs come from.
@@ -63,6 +65,8 @@ pub(crate) struct RungPlan {
     pub(crate) programs: Vec<ProgramPlan>,
     /// Frozen offsets that must have been found.
     pub(crate) needs: Vec<Needs>,
+    /// Maps of task storage that its programs write to.
+    pub(crate) storage: &'static [&'static str],
 }
 
 /// Frozen offsets that a program cannot do without: unset, a typed one is refused by the verifier, but one that reads
@@ -119,6 +123,14 @@ pub(crate) enum Target {
     BtfTracepoint(Cow<'static, str>),
     /// A raw tracepoint (Linux 4.17).
     RawTracepoint(Cow<'static, str>),
+    /// The entry of a function of the kernel (`fentry`, Linux 5.5).
+    FunctionEntry(Cow<'static, str>),
+    /// Its return (`fexit`, likewise): arguments and result are both at hand.
+    FunctionExit(Cow<'static, str>),
+    /// A breakpoint at the entry of a function (kprobe).
+    Kprobe(Cow<'static, str>),
+    /// The return of a function whose entry has a breakpoint (kretprobe): only the result is at hand.
+    Kretprobe(Cow<'static, str>),
     /// The trace event made from a tracepoint. Needs tracefs, and the right to read it.
     TraceEvent {
         /// Its folder below `events`.
@@ -126,6 +138,25 @@ pub(crate) enum Target {
         /// Its name.
         name: &'static str,
     },
+}
+
+impl Target {
+    /// Of the tracepoint or the function.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::BtfTracepoint(name)
+            | Self::RawTracepoint(name)
+            | Self::FunctionEntry(name)
+            | Self::FunctionExit(name)
+            | Self::Kprobe(name)
+            | Self::Kretprobe(name) => name,
+            Self::TraceEvent { name, .. } => name,
+        }
+    }
+
+    pub(crate) const fn is_function(&self) -> bool {
+        matches!(self, Self::FunctionEntry(_) | Self::FunctionExit(_) | Self::Kprobe(_) | Self::Kretprobe(_))
+    }
 }
 
 impl ProgramPlan {
@@ -137,6 +168,23 @@ impl ProgramPlan {
         Self { program: Cow::Borrowed(program), target: Target::TraceEvent { category, name } }
     }
 
+    #[expect(dead_code, reason = "for the families to come")]
+    pub(crate) const fn fentry(program: &'static str, function: &'static str) -> Self {
+        Self { program: Cow::Borrowed(program), target: Target::FunctionEntry(Cow::Borrowed(function)) }
+    }
+
+    pub(crate) const fn fexit(program: &'static str, function: &'static str) -> Self {
+        Self { program: Cow::Borrowed(program), target: Target::FunctionExit(Cow::Borrowed(function)) }
+    }
+
+    pub(crate) const fn kprobe(program: &'static str, function: &'static str) -> Self {
+        Self { program: Cow::Borrowed(program), target: Target::Kprobe(Cow::Borrowed(function)) }
+    }
+
+    pub(crate) const fn kretprobe(program: &'static str, function: &'static str) -> Self {
+        Self { program: Cow::Borrowed(program), target: Target::Kretprobe(Cow::Borrowed(function)) }
+    }
+
     pub(crate) const fn raw(program: &'static str, tracepoint: &'static str) -> Self {
         Self { program: Cow::Borrowed(program), target: Target::RawTracepoint(Cow::Borrowed(tracepoint)) }
     }
@@ -145,7 +193,12 @@ impl ProgramPlan {
 impl RungPlan {
     /// The rung of a trace event.
     pub(crate) fn trace_event(programs: Vec<ProgramPlan>, needs: &[Needs]) -> Self {
-        Self { name: TRACE_EVENT, programs, needs: needs.to_vec() }
+        Self { name: TRACE_EVENT, programs, needs: needs.to_vec(), storage: &[] }
+    }
+
+    /// The same rung, whose programs write to these maps of task storage.
+    pub(crate) fn storing(self, storage: &'static [&'static str]) -> Self {
+        Self { storage, ..self }
     }
 
     /// Offsets that it needs where `holds`.
@@ -158,6 +211,12 @@ impl RungPlan {
 /// inside a program at a raw tracepoint, and the kernel then skips the program for every thread that runs there
 /// meanwhile. At trace events preemption is off.
 pub(crate) const TRACE_EVENT: &str = "tracepoint";
+
+/// Name of the rung of functions whose arguments the verifier knows: `fentry` and `fexit`.
+pub(crate) const FUNCTION: &str = "fentry";
+
+/// Name of the rung of breakpoints, at the entry of a function and at its return.
+pub(crate) const KPROBE: &str = "kprobe";
 
 /// Name of the rung that keeps pending calls in a hash, where there is no task storage.
 pub(crate) const IN_HASH: &str = "raw_tp+hash";
@@ -175,11 +234,13 @@ pub(crate) fn tracepoint_rungs(
             name: "tp_btf",
             programs: vec![ProgramPlan::btf(btf_program, tracepoint)],
             needs: [needs, &[Needs::CGROUP_ID]].concat(),
+            storage: &[],
         },
         RungPlan {
             name: "raw_tp",
             programs: vec![ProgramPlan::raw(raw_program, tracepoint)],
             needs: needs.to_vec(),
+            storage: &[],
         },
     ]
 }

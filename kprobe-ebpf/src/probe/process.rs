@@ -101,6 +101,7 @@ impl ProbeFamily for Process {
             sample_one_in: 1,
             min_duration_ns: 0,
             globals: Vec::new(),
+            maps: Vec::new(),
         })
     }
 }

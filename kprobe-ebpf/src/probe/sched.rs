@@ -95,6 +95,7 @@ impl ProbeFamily for Sched {
             sample_one_in: self.sample_one_in,
             min_duration_ns: 0,
             globals: Vec::new(),
+            maps: Vec::new(),
         })
     }
 }

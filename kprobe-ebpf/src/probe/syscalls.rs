@@ -68,9 +68,15 @@ impl ProbeFamily for Syscalls {
             When::Always,
             &["OFF_SYSCALL_NR", "OFF_ARG_0", "OFF_ARG_1", "OFF_ARG_2", "OFF_ARG_3", "OFF_ARG_4", "OFF_ARG_5"],
         );
+        const STORAGE: &[&str] = &["TASKS"];
         // With task storage the current task is at hand, however the program is attached.
         let in_task = [REGISTERS, Needs::IDS, Needs::CGROUP_ID];
-        let rung = |name, programs, needs: &[Needs]| RungPlan { name, programs, needs: needs.to_vec() };
+        let rung = |name, programs, needs: &[Needs]| RungPlan {
+            name,
+            programs,
+            needs: needs.to_vec(),
+            storage: &[],
+        };
         let rungs = vec![
             rung(
                 "tp_btf",
@@ -79,7 +85,8 @@ impl ProbeFamily for Syscalls {
                     ProgramPlan::btf("syscall_exit_btf", "sys_exit"),
                 ],
                 &in_task,
-            ),
+            )
+            .storing(STORAGE),
             rung(
                 "raw_tp",
                 vec![
@@ -87,14 +94,16 @@ impl ProbeFamily for Syscalls {
                     ProgramPlan::raw("syscall_exit_raw", "sys_exit"),
                 ],
                 &in_task,
-            ),
+            )
+            .storing(STORAGE),
             RungPlan::trace_event(
                 vec![
                     ProgramPlan::event("syscall_enter_tp", "raw_syscalls", "sys_enter"),
                     ProgramPlan::event("syscall_exit_tp", "raw_syscalls", "sys_exit"),
                 ],
                 &in_task[1..],
-            ),
+            )
+            .storing(STORAGE),
             rung(
                 IN_HASH,
                 vec![
@@ -120,6 +129,7 @@ impl ProbeFamily for Syscalls {
                 ("SYSCALL_OTHER", vec![u8::from(self.set.includes_other())]),
                 ("SYSCALL_RENUMBERED", renumbered.iter().flat_map(|word| word.to_le_bytes()).collect()),
             ],
+            maps: Vec::new(),
         })
     }
 }

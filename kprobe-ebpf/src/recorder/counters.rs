@@ -5,7 +5,7 @@ use std::{
 
 use aya::maps::MapData;
 use kprobe_core::{
-    abi::{Counters, CpuState, Kind},
+    abi::{Counters, CpuState, Family, Kind},
     pipeline::ProbeRow,
 };
 
@@ -27,6 +27,16 @@ pub(crate) struct Losses {
     pub(crate) count: u64,
     pub(crate) first_ns: u64,
     pub(crate) last_ns: u64,
+}
+
+/// Counts that concern what is made of a beginning and an end, on all CPUs: waits, requests, calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct PairCounts {
+    /// Ends whose beginning was not seen: it was before recording began.
+    pub unpaired: u64,
+    /// Beginnings that could not be remembered, for want of memory or of room in a map.
+    pub unstored: u64,
 }
 
 /// Counts that concern system calls on all CPUs.
@@ -55,14 +65,25 @@ impl CpuStates {
     }
 
     pub(crate) fn syscall_counts(&self) -> SyscallCounts {
-        let sum = |offset| {
-            (0..self.memory.len()).map(|cpu| self.memory.u64_at(cpu, offset).load(Ordering::Relaxed)).sum()
-        };
+        let pairs = self.pair_counts(Family::Syscall);
         SyscallCounts {
-            unpaired_exits: sum(offset_of!(CpuState, unpaired_exits)),
-            fork_returns: sum(offset_of!(CpuState, fork_returns)),
-            unstored_enters: sum(offset_of!(CpuState, unstored_enters)),
+            unpaired_exits: pairs.unpaired,
+            fork_returns: self.sum(offset_of!(CpuState, fork_returns)),
+            unstored_enters: pairs.unstored,
         }
+    }
+
+    pub(crate) fn pair_counts(&self, family: Family) -> PairCounts {
+        let at = family as usize * size_of::<u64>();
+        PairCounts {
+            unpaired: self.sum(offset_of!(CpuState, unpaired) + at),
+            unstored: self.sum(offset_of!(CpuState, unstored) + at),
+        }
+    }
+
+    /// Of a word on all CPUs.
+    fn sum(&self, offset: usize) -> u64 {
+        (0..self.memory.len()).map(|cpu| self.memory.u64_at(cpu, offset).load(Ordering::Relaxed)).sum()
     }
 
     /// One row for each kind and CPU that was counted.

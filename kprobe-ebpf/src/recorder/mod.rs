@@ -29,7 +29,7 @@ use kprobe_core::{
 pub use builder::{DEFAULT_RING_BYTES, Need, RecorderBuilder};
 pub use command::SpawnError;
 pub(crate) use counters::CpuStates;
-pub use counters::SyscallCounts;
+pub use counters::{PairCounts, SyscallCounts};
 pub(crate) use selection::PidSet;
 pub use thread::{DrainFailed, DrainThread};
 
@@ -213,6 +213,12 @@ impl<Probes> Recorder<Probes> {
     #[must_use]
     pub fn syscall_counts(&self) -> SyscallCounts {
         self.builtin().map(|object| object.cpus.syscall_counts()).unwrap_or_default()
+    }
+
+    /// Of the pairs of beginnings and ends that a family's events are made of: what could not be paired.
+    #[must_use]
+    pub fn pair_counts(&self, family: Family) -> PairCounts {
+        self.builtin().map(|object| object.cpus.pair_counts(family)).unwrap_or_default()
     }
 
     /// How often the kernel skipped a program, because a thread had been preempted inside it on the same CPU (Linux 7.0 and

@@ -4,9 +4,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kprobe_core::pipeline::{BatchBuf, Polled, ProbeRow, Source, SourceError, StreamInfo};
+use kprobe_core::{
+    abi::Family,
+    pipeline::{BatchBuf, Polled, ProbeRow, Source, SourceError, StreamInfo},
+};
 
-use super::{Recorder, Stopped, SyscallCounts};
+use super::{PairCounts, Recorder, Stopped, SyscallCounts};
+
+/// Families with events that are made of a beginning and an end, but for system calls, whose counts have names of their own.
+const PAIRED: [Family; 6] =
+    [Family::Tcp, Family::Block, Family::Memory, Family::Lock, Family::Irq, Family::Security];
 use crate::ring::Next;
 
 /// After the probes are detached, how long a program that was interrupted may take to submit its record.
@@ -52,11 +59,13 @@ impl<Probes> Source for Recorder<Probes> {
             ("unstored_enters", unstored_enters),
             ("skipped_programs", self.skipped_programs()),
         ];
-        counts
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| (name.to_owned(), count))
-            .collect()
+        let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count));
+        let others = PAIRED.into_iter().flat_map(|family| {
+            let PairCounts { unpaired, unstored } = self.pair_counts(family);
+            let name = family.name();
+            [(format!("{name}.unpaired"), unpaired), (format!("{name}.unstored"), unstored)]
+        });
+        counts.chain(others).filter(|(_, count)| *count > 0).collect()
     }
 
     fn next_seq(&self, cpu: u16) -> Option<u64> {

@@ -21,6 +21,7 @@ mod losses;
 mod rungs;
 mod sampling;
 mod sched;
+mod security;
 mod syscalls;
 mod workloads;
 
@@ -30,6 +31,7 @@ fn main() {
         syscalls::trials(),
         life::trials(),
         sched::trials(),
+        security::trials(),
         filters::trials(),
         sampling::trials(),
         losses::trials(),

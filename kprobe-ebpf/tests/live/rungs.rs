@@ -3,64 +3,15 @@
 use std::collections::BTreeMap;
 
 use kprobe_core::event::{Event, SchedMigrate, Syscall};
-use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Process, Recorder, RecorderBuilder, Sched, Syscalls, host};
+use kprobe_ebpf::{Process, Sched, Syscalls};
 
 use super::syscalls::{from_begin, known, name};
 use crate::support::{
-    in_vm,
-    recording::{Recorded, Recording},
+    recording::Recorded,
+    rungs::{check_whole, record, rungs},
 };
 
 crate::trials!(system_calls, processes, scheduler);
-
-fn builder<P: ProbeFamily>(probe: P) -> RecorderBuilder<(P, ())> {
-    Recorder::builder().probe(probe).filter(Filter::none())
-}
-
-/// Every rung that some event of the probe has, in the order of this kernel.
-fn rungs<P: ProbeFamily>(probe: P) -> Vec<String> {
-    let recorder = builder(probe).attach().unwrap();
-    let mut rungs: Vec<String> = Vec::new();
-    for rung in recorder.report().probes.iter().flat_map(|probe| &probe.ladder) {
-        if !rungs.contains(&rung.rung) {
-            rungs.push(rung.rung.clone());
-        }
-    }
-    rungs
-}
-
-/// What is recorded on this rung alone, and what the workload wrote. Events that have no such rung are off. `None` if this
-/// machine does not have it (trace events need tracefs to be mounted), or if the kernel skipped programs there.
-fn record<P: ProbeFamily>(
-    probe: P,
-    rungs: &[String],
-    only: &str,
-    workload: &str,
-) -> Option<(Recorded, Vec<String>, u32)> {
-    let others = rungs.iter().filter(|rung| *rung != only);
-    let recorder = others.fold(builder(probe), |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
-    for probe in &recorder.report().probes {
-        for rung in &probe.ladder {
-            match &rung.outcome {
-                Outcome::Taken => assert_eq!(rung.rung, only),
-                Outcome::NotNeeded => assert!(probe.rung.is_some()),
-                Outcome::Refused(reason) if rung.rung == only => {
-                    assert!(!in_vm() && only == "tracepoint", "{only} of {}: {reason}", probe.probe);
-                    return None;
-                }
-                Outcome::Refused(reason) => assert_eq!(reason, "forbidden by the user"),
-            }
-        }
-        assert_eq!(probe.rung.is_some(), probe.ladder.iter().any(|rung| rung.rung == only));
-    }
-    let mut recording = Recording::of(recorder, |_| true);
-    let mut workload = recording.spawn(workload);
-    recording.run_to_any_end(&mut workload);
-    let recorded = recording.finish().lossless();
-    // On a rung that is not the best of its kernel.
-    let is_whole = recorded.skipped == 0;
-    is_whole.then(|| (recorded, workload.lines(), workload.tgid()))
-}
 
 fn system_calls() {
     let rungs = rungs(Syscalls::all());
@@ -80,12 +31,6 @@ fn system_calls() {
         assert_eq!((counts.unpaired_exits, counts.fork_returns), (0, 50), "{rung}");
     }
     check_whole(whole);
-}
-
-/// Before Linux 7.0 no rung skips anything, so two at least have records to compare; later the best of them.
-fn check_whole(rungs: usize) {
-    let may_skip = host::kernel_release().unwrap().at_least(7, 0);
-    assert!(rungs >= if may_skip { 1 } else { 2 }, "{rungs}");
 }
 
 /// By kind, what is the same in every run: processes are named by the order in which the workload made them.

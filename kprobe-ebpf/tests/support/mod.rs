@@ -4,6 +4,7 @@ pub mod books;
 pub mod child;
 pub mod kernel;
 pub mod recording;
+pub mod rungs;
 pub mod workload;
 
 use std::{

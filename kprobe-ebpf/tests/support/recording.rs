@@ -179,6 +179,7 @@ from_event!(
     SchedMigrate,
     SchedSwitch,
     SchedWaking,
+    SecurityCapability,
     Syscall,
     Lost
 );

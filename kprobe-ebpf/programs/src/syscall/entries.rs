@@ -4,17 +4,12 @@
 //! inserting again would cost several times what the rest of the program does.
 
 use aya_ebpf::{
-    bindings::{
-        BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE,
-        task_struct,
-    },
-    btf_maps::HashMap,
-    helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_storage_get},
-    macros::btf_map,
+    bindings::task_struct, btf_maps::HashMap, helpers::generated::bpf_get_current_task, macros::btf_map,
 };
 
 use crate::{
     memory::{Direct, Memory, Object, Probed},
+    storage::{self, TaskStorage},
     task::Task,
 };
 
@@ -38,28 +33,9 @@ pub struct Entry {
     pub reserved: u32,
 }
 
-/// Task storage, which aya has no type for: the definition that loaders understand.
-#[repr(C)]
-pub struct TaskStorage<T> {
-    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
-    key: *const i32,
-    value: *const T,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
-}
-
-// SAFETY: the pointers stand for types; nobody reads them.
-unsafe impl<T> Sync for TaskStorage<T> {}
-
 /// Entries in the storage of each task: found by a pointer in the `task_struct`, freed with it.
 #[btf_map]
-pub static TASKS: TaskStorage<Entry> = TaskStorage {
-    r#type: core::ptr::null(),
-    key: core::ptr::null(),
-    value: core::ptr::null(),
-    max_entries: core::ptr::null(),
-    map_flags: core::ptr::null(),
-};
+pub static TASKS: TaskStorage<Entry> = TaskStorage::new();
 
 /// Entries by the address of the `task_struct`, which stays the same when an exec changes the thread's id.
 #[btf_map]
@@ -84,24 +60,13 @@ pub trait Entries {
 /// In task storage.
 pub struct InTask;
 
-impl InTask {
-    #[inline(always)]
-    fn get(task: *mut task_struct, flags: u64) -> Option<*mut Entry> {
-        let map = (&raw const TASKS).cast_mut().cast();
-        // SAFETY: the helper takes a map, a task that the verifier knows to be one, and no initial value.
-        let entry = unsafe { bpf_task_storage_get(map, task, core::ptr::null_mut(), flags) };
-        (!entry.is_null()).then_some(entry.cast())
-    }
-}
-
 impl Entries for InTask {
     type Owner = *mut task_struct;
     type Memory = Direct;
 
     #[inline(always)]
     fn owner() -> Self::Owner {
-        // SAFETY: the helper has no preconditions.
-        unsafe { bpf_get_current_task_btf() }
+        storage::current()
     }
 
     #[inline(always)]
@@ -111,12 +76,12 @@ impl Entries for InTask {
 
     #[inline(always)]
     fn find(owner: Self::Owner) -> Option<*mut Entry> {
-        Self::get(owner, 0)
+        TASKS.find(owner)
     }
 
     #[inline(always)]
     fn make(owner: Self::Owner) -> Option<*mut Entry> {
-        Self::get(owner, BPF_LOCAL_STORAGE_GET_F_CREATE.into())
+        TASKS.make(owner)
     }
 }
 

@@ -46,8 +46,7 @@ pub fn enter<E: Entries>(source: impl Source) {
         return;
     }
     let Some(entry) = E::make(owner) else {
-        // SAFETY: the pointer is to a map element.
-        cpu::count(|cpu| unsafe { &raw mut (*cpu).unstored_enters });
+        cpu::count_unstored(Family::Syscall);
         return;
     };
     // As late as can be: what comes before is ours, not the call's.
@@ -130,7 +129,6 @@ fn unpaired(call: Call, id: i32, ret: i64) {
         // SAFETY: the pointer is to a map element.
         cpu::count(|cpu| unsafe { &raw mut (*cpu).fork_returns });
     } else {
-        // SAFETY: likewise.
-        cpu::count(|cpu| unsafe { &raw mut (*cpu).unpaired_exits });
+        cpu::count_unpaired(Family::Syscall);
     }
 }

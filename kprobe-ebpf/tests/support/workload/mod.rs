@@ -6,6 +6,7 @@
 pub mod calls;
 pub mod life;
 mod sched;
+mod security;
 pub mod sys;
 
 use std::io::Read;
@@ -35,6 +36,7 @@ pub fn run(text: &str) -> ! {
         "ping-pong" => sched::ping_pong(arg(0)),
         "naps" => sched::naps(arg(0)),
         "moves" => sched::moves(arg(0)),
+        "capabilities" => security::capabilities(),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),
     }

@@ -1,0 +1,24 @@
+//! The programs that come with kprobe, a file for each family. What their names end with is how they attach:
+//!
+//! - `_btf`: a tracepoint whose arguments have types (`tp_btf`), which are read by direct loads;
+//! - `_raw`: a raw tracepoint, whose arguments are read by a helper;
+//! - `_tp`: a `tracepoint` by way of perf, which alone disables preemption on Linux 7.0 and later (see the library);
+//! - `_entry`, `_exit`: a function whose arguments have types (`fentry`, `fexit`);
+//! - `_kprobe`, `_kretprobe`: a breakpoint at a function, and at its return.
+#![no_std]
+#![no_main]
+
+/// GPL, since the helpers that read kernel memory ask for it.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[macro_use]
+mod targets;
+
+mod process;
+mod sched;
+mod security;
+mod syscall;
+
+kprobe_programs::follow_programs!();

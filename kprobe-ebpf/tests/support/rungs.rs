@@ -1,0 +1,71 @@
+//! The same workload on every rung of a ladder.
+
+use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, host};
+
+use super::{
+    in_vm,
+    recording::{Recorded, Recording},
+};
+
+fn builder<P: ProbeFamily>(probe: P) -> RecorderBuilder<(P, ())> {
+    Recorder::builder().probe(probe).filter(Filter::none())
+}
+
+/// Every rung that some event of the probe has, in the order of this kernel.
+pub fn rungs<P: ProbeFamily>(probe: P) -> Vec<String> {
+    let recorder = builder(probe).attach().unwrap();
+    let mut rungs: Vec<String> = Vec::new();
+    for rung in recorder.report().probes.iter().flat_map(|probe| &probe.ladder) {
+        if !rungs.contains(&rung.rung) {
+            rungs.push(rung.rung.clone());
+        }
+    }
+    rungs
+}
+
+/// What is recorded on this rung alone, and what the workload wrote. Events that have no such rung are off. `None` if this
+/// machine does not have it, or if the kernel skipped programs there.
+pub fn record<P: ProbeFamily>(
+    probe: P,
+    rungs: &[String],
+    only: &str,
+    workload: &str,
+) -> Option<(Recorded, Vec<String>, u32)> {
+    let others = rungs.iter().filter(|rung| *rung != only);
+    let recorder = others.fold(builder(probe), |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+    for probe in &recorder.report().probes {
+        for rung in &probe.ladder {
+            match &rung.outcome {
+                Outcome::Taken => assert_eq!(rung.rung, only),
+                Outcome::NotNeeded => assert!(probe.rung.is_some()),
+                Outcome::Refused(reason) if rung.rung == only => {
+                    assert!(may_be_refused(only, reason), "{only} of {}: {reason}", probe.probe);
+                    return None;
+                }
+                Outcome::Refused(reason) => assert_eq!(reason, "forbidden by the user"),
+            }
+        }
+        assert_eq!(probe.rung.is_some(), probe.ladder.iter().any(|rung| rung.rung == only));
+    }
+    let mut recording = Recording::of(recorder, |_| true);
+    let mut workload = recording.spawn(workload);
+    recording.run_to_any_end(&mut workload);
+    let recorded = recording.finish().lossless();
+    // On a rung that is not the best of its kernel.
+    let is_whole = recorded.skipped == 0;
+    is_whole.then(|| (recorded, workload.lines(), workload.tgid()))
+}
+
+/// Trace events need tracefs to be mounted, functions a kernel that is not locked down: in the emulated machines all of it
+/// is there, but for what the kernel itself does not have.
+fn may_be_refused(rung: &str, reason: &str) -> bool {
+    let is_absent = ["this kernel has no tracepoint", "this kernel has no function", "no struct "];
+    is_absent.iter().any(|absent| reason.contains(absent))
+        || !in_vm() && matches!(rung, "tracepoint" | "fentry" | "kprobe")
+}
+
+/// Before Linux 7.0 no rung skips anything, so two at least have records to compare; later the best of them.
+pub fn check_whole(rungs: usize) {
+    let may_skip = host::kernel_release().unwrap().at_least(7, 0);
+    assert!(rungs >= if may_skip { 1 } else { 2 }, "{rungs}");
+}
