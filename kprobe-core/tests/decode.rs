@@ -245,6 +245,22 @@ mod comes_back {
         }
 
         #[test]
+        fn security(mut check in any_abi::<abi::SecurityCapability>(), flags in 0..8_u32) {
+            check.flags = flags;
+            let has = |bit| flags & bit != 0;
+            let event: SecurityCapability = decode(&check).expect("any value will do");
+            prop_assert_eq!(
+                (event.capability, event.result, event.user_ns_level),
+                (check.capability, check.result, check.user_ns_level)
+            );
+            prop_assert_eq!(event.is_granted(), check.result == 0);
+            prop_assert_eq!(event.name().is_some(), check.capability <= 40);
+            let purpose = event.purpose.map(|purpose| (purpose.audited, purpose.in_setid));
+            let said = (!has(abi::CAPABILITY_NO_AUDIT), has(abi::CAPABILITY_IN_SETID));
+            prop_assert_eq!(purpose, has(abi::CAPABILITY_HAS_OPTIONS).then_some(said));
+        }
+
+        #[test]
         fn meta(lost in any_abi::<abi::Lost>(), marker in any_abi::<abi::Marker>(), mut sampling in any_abi::<abi::Sampling>(), seed in any_abi::<abi::ThreadSeed>(), mut cgroup in any_abi::<abi::CgroupName>(), family in 0..20_u32, len in 0..70_u16) {
             let event: Lost = decode(&lost).expect("any value will do");
             prop_assert_eq!(

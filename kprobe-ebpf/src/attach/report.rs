@@ -138,13 +138,13 @@ impl fmt::Display for Report {
     /// A table for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "kernel {}", self.kernel)?;
-        writeln!(f, "{:<18} {:<12} why not another", "probe", "rung")?;
+        writeln!(f, "{:<20} {:<12} why not another", "probe", "rung")?;
         for probe in &self.probes {
             let rung = probe.rung.as_deref().unwrap_or("off");
             let refusal = probe.refusal();
             writeln!(
                 f,
-                "{:<18} {rung:<12} {}",
+                "{:<20} {rung:<12} {}",
                 probe.probe,
                 if refusal.is_empty() { "-" } else { &refusal }
             )?;

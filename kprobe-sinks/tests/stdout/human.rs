@@ -70,6 +70,10 @@ fn every_kind() {
     0.000019 ls:1234        syscall_9999()          = 0                 12.3us
     0.000019 ls:1234        syscall_?()             = 0x8000000000000000 12.3us
     0.000019 ls:1234        write(1, 18446744073709551615) = 0x7fffffffffffffff 12.3us
+    0.000029 ls:1234        CAP_SYS_ADMIN granted
+    0.000029 ls:1234        CAP_SYS_CHROOT in user namespace level 1 refused (EPERM), the kernel only wanted to know
+    0.000029 ls:1234        CAP_SETUID granted
+    0.000029 ls:1234        capability 63 refused (-4000)
     0.000029                *** LOST 123 records of syscall on cpu 2 within 1.20ms ***
     0.000029                *** LOST 123 records of kind 0x0f09 on cpu 2 within 1.20ms ***
     0.000030                --- marker 42 ---

@@ -97,7 +97,11 @@ fn wrong_lines_do_not() {
 fn the_lines_in_the_docs_follow_the_schema() {
     let validator = validator();
     let page = fs::read_to_string(docs("src/json.md")).expect("docs/src/json.md is there");
-    let examples: Vec<_> = page.lines().filter(|line| line.starts_with("{\"kind\"")).collect();
+    let pages =
+        fs::read_dir(docs("src")).expect("docs/src is there").map(|page| page.expect("a page").path());
+    let texts: Vec<_> = pages.map(|page| fs::read_to_string(page).expect("a page is text")).collect();
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let examples: Vec<_> = lines.filter(|line| line.starts_with("{\"kind\"")).collect();
     for line in &examples {
         let line = serde_json::from_str(line).expect("an example is JSON");
         if let Err(error) = validator.validate(&line) {

@@ -3,7 +3,8 @@ use kprobe_core::{
     decode::DecodeError,
     event::{
         Arch, Comm, Entry, Event, Lost, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
-        Sampling, SchedMigrate, SchedSwitch, SchedWaking, Tgid, Tid, Value, WakeContext, signal_name,
+        Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Tgid, Tid, Value, WakeContext,
+        errno_name, signal_name,
     },
     pipeline::Enriched,
 };
@@ -33,6 +34,7 @@ impl Scene<'_> {
             Event::ProcessExec(event) => self.put_exec(line, event),
             Event::ProcessExit(event) => put_exit(line, event),
             Event::ProcessRename(event) => self.put_rename(line, event),
+            Event::SecurityCapability(event) => put_capability(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
             Event::Marker(event) => line.styled(WORD, format_args!("--- marker {} ---", event.id)),
@@ -164,6 +166,27 @@ fn put_exit(line: &mut Line<'_>, event: &ProcessExit) {
             }
         }
         (None, None) => line.put(format_args!("?")),
+    }
+}
+
+fn put_capability(line: &mut Line<'_>, event: &SecurityCapability) {
+    match event.name() {
+        Some(name) => line.styled(WORD, format_args!("{name}")),
+        None => line.styled(WORD, format_args!("capability {}", event.capability)),
+    }
+    if event.user_ns_level > 0 {
+        line.put(format_args!(" in user namespace level {}", event.user_ns_level));
+    }
+    if event.is_granted() {
+        line.put(format_args!(" granted"));
+    } else {
+        match errno_name(event.result.unsigned_abs()) {
+            Some(name) => line.styled(FAILED, format_args!(" refused ({name})")),
+            None => line.styled(FAILED, format_args!(" refused ({})", event.result)),
+        }
+    }
+    if event.purpose.is_some_and(|purpose| !purpose.audited) {
+        line.put(format_args!(", the kernel only wanted to know"));
     }
 }
 

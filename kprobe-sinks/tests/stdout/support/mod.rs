@@ -161,6 +161,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     let mut samples = scheduler();
     samples.extend(processes());
     samples.extend(syscalls());
+    samples.extend(security());
     samples.extend(metas());
     samples.push(Sample::new(at(90, CACHE_MISS), &4096_u64).comm(b"app").context("c0ffee", 9));
     samples
@@ -253,6 +254,26 @@ fn syscalls() -> Vec<Sample> {
         with(abi::SYSCALL_NR_INVALID, 0, 0, i64::MIN, ret),
         with(1, 1, u64::MAX, i64::MAX, fd | requested | ret),
     ]
+    .iter()
+    .map(|body| Sample::new(header, body).comm(b"ls"))
+    .collect()
+}
+
+fn security() -> Vec<Sample> {
+    let header = at(30, Kind::SECURITY_CAPABILITY);
+    let options = abi::CAPABILITY_HAS_OPTIONS;
+    [
+        (21, 0, 0, 0),
+        (18, -1, 1, options | abi::CAPABILITY_NO_AUDIT),
+        (7, 0, 0, options | abi::CAPABILITY_IN_SETID),
+        (63, -4000, 0, options),
+    ]
+    .map(|(capability, result, user_ns_level, flags)| abi::SecurityCapability {
+        capability,
+        result,
+        user_ns_level,
+        flags,
+    })
     .iter()
     .map(|body| Sample::new(header, body).comm(b"ls"))
     .collect()
