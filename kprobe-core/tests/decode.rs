@@ -261,6 +261,36 @@ mod comes_back {
         }
 
         #[test]
+        fn histogram(mut body in any_abi::<abi::Histogram>(), by in 0..6_u16) {
+            body.by = by;
+            let event: Histogram = match decode(&body) {
+                Ok(event) => event,
+                Err(DecodeError::Value { offset, found, .. }) => {
+                    prop_assert!(by > 3);
+                    prop_assert_eq!((offset, found), (HEADER + 26, by.into()));
+                    return Ok(());
+                }
+                Err(error) => panic!("{error}"),
+            };
+            prop_assert_eq!((event.from_ns, event.sum_ns, event.kind.0), (body.from_ns, body.sum, body.kind));
+            let key = match event.of {
+                Aggregated::Kind => None,
+                Aggregated::Tgid(tgid) => Some((1, u64::from(tgid.0))),
+                Aggregated::Cgroup(cgroup) => Some((2, cgroup)),
+                Aggregated::Subject(subject) => Some((3, subject)),
+                _ => Some((u16::MAX, 0)),
+            };
+            let expected = if by == 1 { body.key.min(u32::MAX.into()) } else { body.key };
+            prop_assert_eq!(key, (by != 0).then_some((by, expected)));
+            let counted: Vec<_> = body.counts.iter().filter(|count| **count > 0).map(|count| u64::from(*count)).collect();
+            let (longest, counts): (Vec<_>, Vec<_>) = event.classes().unzip();
+            prop_assert_eq!(event.count(), counted.iter().sum::<u64>());
+            prop_assert_eq!(counts, counted);
+            prop_assert!(longest.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert!(event.quantile_ns(500) <= event.quantile_ns(990));
+        }
+
+        #[test]
         fn meta(lost in any_abi::<abi::Lost>(), marker in any_abi::<abi::Marker>(), mut sampling in any_abi::<abi::Sampling>(), seed in any_abi::<abi::ThreadSeed>(), mut cgroup in any_abi::<abi::CgroupName>(), family in 0..20_u32, len in 0..70_u16) {
             let event: Lost = decode(&lost).expect("any value will do");
             prop_assert_eq!(

@@ -28,7 +28,7 @@ pub use attach::{AttachError, MapMemory, Memory, Outcome, ProbeReport, Report, R
 pub use filter::Filter;
 pub use probe::{Here, ListYields, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields};
 pub use recorder::{
-    DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,
+    By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,
     RecorderBuilder, SelectError, SpawnError, SyscallCounts,
 };
 

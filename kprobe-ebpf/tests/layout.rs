@@ -46,9 +46,11 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         ProcessRename { renamed_tid, renamed_tgid, comm }
         SecurityCapability { capability, result, user_ns_level, flags }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
+        HistogramKey { key, kind, reserved }
+        HistogramCounts { sum, counts }
         Counters { submitted, lost, lost_first_ns, lost_last_ns, lost_seen, considered, sampled_out }
         CpuState {
-            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, reserved, counters,
+            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, uncounted, reserved, counters,
         }
         ReaderState { idle, check_mask, wake_bytes, lost, reserved }
         Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, changes, noticed, unsettled, reserved }
@@ -58,6 +60,7 @@ fn shared_with_the_kernel() -> Vec<Layout> {
 /// No program knows these.
 fn made_by_user_space() -> Vec<Layout> {
     layouts! {
+        Histogram { key, from_ns, sum, kind, by, flags, counts }
         Lost { count, first_ns, last_ns, kind, cpu, flags }
         Marker { id }
         Sampling { family, one_in, min_duration_ns }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
-    DEFAULT_RING_BYTES, Filter, Need, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
+    By, DEFAULT_RING_BYTES, Filter, Need, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
     filter::SyscallSet,
 };
 use serde::Deserialize;
@@ -73,6 +73,13 @@ pub(crate) struct Options {
     /// Only these system calls, by name or family: io, fsync, net, futex, poll, sleep, file, process, io_uring, all
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) syscalls: Vec<String>,
+    /// Sum up durations in the kernel instead of recording each event, for example syscall=subject: by kind, tgid, cgroup or
+    /// subject (what the event is about: the call, the device)
+    #[arg(long, value_name = "NAME=BY,...", value_delimiter = ',')]
+    pub(crate) aggregate: Vec<Summed>,
+    /// How often what was summed up comes into the stream [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) interval: Option<Span>,
     /// Bytes of the ring buffers together, a power of two [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) ring_bytes: Option<Size>,
@@ -145,6 +152,38 @@ impl FromStr for Span {
 }
 
 impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A family whose durations are summed up, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Summed(pub Family, pub By);
+
+impl FromStr for Summed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected a family and what its durations are told apart by, such as syscall=subject";
+        let (family, by) = text.split_once('=').ok_or(expected)?;
+        let known = FAMILIES.map(Family::name).join(", ");
+        let family = FAMILIES.into_iter().find(|known| known.name() == family);
+        let by = match by {
+            "kind" => Ok(By::Kind),
+            "tgid" => Ok(By::Tgid),
+            "cgroup" => Ok(By::Cgroup),
+            "subject" => Ok(By::Subject),
+            _ => Err(format!("{expected}; they can be told apart by kind, tgid, cgroup or subject")),
+        };
+        Ok(Self(family.ok_or_else(|| format!("{expected}; families are {known}"))?, by?))
+    }
+}
+
+impl TryFrom<String> for Summed {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -278,6 +317,8 @@ impl Options {
             min_duration: self.min_duration.or(below.min_duration),
             sample: self.sample.or(below.sample),
             syscalls: list(self.syscalls, below.syscalls),
+            aggregate: list(self.aggregate, below.aggregate),
+            interval: self.interval.or(below.interval),
             ring_bytes: self.ring_bytes.or(below.ring_bytes),
             duration: self.duration.or(below.duration),
             include_self: self.include_self || below.include_self,
@@ -296,6 +337,11 @@ impl Options {
         if self.pid.contains(&0) {
             bail!("--pid 0: no process has this id, expected 1 or more");
         }
+        if self.interval.is_some() && self.aggregate.is_empty() {
+            bail!(
+                "--interval is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject"
+            );
+        }
         if self.from.is_none() {
             return Ok(());
         }
@@ -303,6 +349,8 @@ impl Options {
             ("--syscalls", !self.syscalls.is_empty()),
             ("--min-duration", self.min_duration.is_some()),
             ("--sample", self.sample.is_some()),
+            ("--aggregate", !self.aggregate.is_empty()),
+            ("--interval", self.interval.is_some()),
             ("--ring-bytes", self.ring_bytes.is_some()),
             ("--forbid-rung", !self.forbid_rung.is_empty()),
             ("--include-self", self.include_self),
@@ -352,7 +400,10 @@ impl Options {
             bail!("--probes {name}: no such family; there are {known}")
         });
         let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
-        Ok(Families { wanted: if named { wanted } else { DEFAULT_FAMILIES.to_vec() }, named })
+        let mut wanted = if named { wanted } else { DEFAULT_FAMILIES.to_vec() };
+        // What is to be summed up is also asked for.
+        wanted.extend(self.aggregate.iter().map(|summed| summed.0));
+        Ok(Families { wanted, named })
     }
 
     /// What records all that.
@@ -367,7 +418,13 @@ impl Options {
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));
-        Ok(self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung)))
+        let builder = self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung));
+        let builder =
+            self.aggregate.iter().fold(builder, |builder, summed| builder.aggregate(summed.0, summed.1));
+        Ok(match &self.interval {
+            Some(interval) => builder.aggregate_every(interval.0),
+            None => builder,
+        })
     }
 
     /// The system calls that are asked for.
@@ -437,12 +494,12 @@ mod tests {
     fn flags_win_and_the_file_fills_in() {
         let above = flags(
             "kprobe-agent --pid 1 --cgroup a --system --from a --demo --probes process --min-duration 1s --sample 2 \
-             --syscalls read --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
+             --syscalls read --aggregate syscall=kind --interval 1s --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
              --times wall -o a --capture a --report --stats",
         );
         let below: Options = toml::from_str(
             "pid = [2]\ncgroup = \"b\"\nsystem = true\nfrom = \"b\"\ndemo = true\nprobes = [\"sched\"]\n\
-             min-duration = \"2s\"\nsample = 3\nsyscalls = [\"write\"]\nring-bytes = 4096\nduration = \"2s\"\n\
+             min-duration = \"2s\"\nsample = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\nring-bytes = 4096\nduration = \"2s\"\n\
              include-self = true\nforbid-rung = [\"raw_tp\"]\noutput = \"json\"\ntimes = \"relative\"\n\
              output-file = \"b\"\ncapture = \"b\"\nreport = \"json\"\nstats = \"json\"\n",
         )

@@ -42,8 +42,10 @@ pub struct CpuState {
     pub unpaired: [u64; FAMILIES],
     /// Beginnings that could not be remembered, by [`Family`](super::Family): the kernel had no memory, or a map no room.
     pub unstored: [u64; FAMILIES],
+    /// Events that should have been summed up and found no room for a histogram, by [`Family`](super::Family).
+    pub uncounted: [u64; FAMILIES],
     /// Room for later counters.
-    pub reserved: [u64; 29],
+    pub reserved: [u64; 13],
     /// By [`Kind::slot`](super::Kind::slot).
     pub counters: [Counters; SLOTS],
 }

@@ -90,6 +90,8 @@ kinds! {
     META_THREAD = 0x0004, "meta.thread", slot none;
     /// What a cgroup is called. See [`CgroupName`](super::CgroupName).
     META_CGROUP = 0x0005, "meta.cgroup", slot none;
+    /// How long events took, counted in the kernel. See [`Histogram`](super::Histogram).
+    META_HISTOGRAM = 0x0006, "meta.histogram", slot none;
 
     /// A CPU went from one thread to another.
     SCHED_SWITCH = 0x0101, "sched.switch", slot 0;

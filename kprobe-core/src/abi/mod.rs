@@ -15,6 +15,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("kprobe records are little-endian; big-endian machines are not supported");
 
+mod aggregate;
 mod control;
 mod header;
 mod kind;
@@ -24,6 +25,7 @@ mod sched;
 mod security;
 mod syscall;
 
+pub use aggregate::*;
 pub use control::*;
 pub use header::*;
 pub use kind::*;

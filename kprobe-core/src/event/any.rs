@@ -2,8 +2,9 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        CgroupNamed, Lost, Marker, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling,
-        SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
+        CgroupNamed, Histogram, Lost, Marker, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
+        Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, ThreadSeed,
+        TypedEvent,
     },
 };
 
@@ -83,4 +84,5 @@ any_event!(
     Sampling,
     ThreadSeed,
     CgroupNamed,
+    Histogram,
 );

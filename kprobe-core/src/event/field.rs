@@ -23,6 +23,8 @@ pub enum Type {
     Bool,
     /// Text; bytes that are not UTF-8 are replaced when it is shown.
     Text,
+    /// Pairs of unsigned numbers.
+    Pairs,
 }
 
 /// The value of a field.
@@ -37,6 +39,8 @@ pub enum Value<'a> {
     Bool(bool),
     /// See [`Type::Text`].
     Text(&'a str),
+    /// See [`Type::Pairs`].
+    Pairs(&'a [(u64, u64)]),
 }
 
 impl Field {
@@ -62,6 +66,7 @@ impl Value<'_> {
             Self::I64(_) => Type::I64,
             Self::Bool(_) => Type::Bool,
             Self::Text(_) => Type::Text,
+            Self::Pairs(_) => Type::Pairs,
         }
     }
 }

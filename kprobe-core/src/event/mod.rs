@@ -4,6 +4,7 @@
 
 mod any;
 mod field;
+mod histogram;
 mod ids;
 mod meta;
 mod names;
@@ -16,6 +17,7 @@ mod syscall;
 
 pub use any::Event;
 pub use field::{Field, Type, Value};
+pub use histogram::{Aggregated, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
 pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};

@@ -73,3 +73,10 @@ pub fn count_unstored(family: Family) {
     // SAFETY: the pointer is to a map element; the index is checked.
     count(|cpu| unsafe { &raw mut (*cpu).unstored[family as usize] });
 }
+
+/// Counts an event that found no room for a histogram.
+#[inline(always)]
+pub fn count_uncounted(family: Family) {
+    // SAFETY: the pointer is to a map element; the index is checked.
+    count(|cpu| unsafe { &raw mut (*cpu).uncounted[family as usize] });
+}

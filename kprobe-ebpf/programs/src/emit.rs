@@ -11,11 +11,11 @@ use aya_ebpf::{
 };
 use kprobe_core::abi::{
     Config, Counters, Family, Header, Kind, MAX_RECORD, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
-    ReaderState, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall,
+    ReaderState, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::{atomic, cpu::Cpu, current::Who, frozen::SHARD_MASK};
+use crate::{aggregate, atomic, cpu::Cpu, current::Who, frozen::SHARD_MASK};
 
 /// What follows the header in the records of one kind.
 ///
@@ -23,12 +23,31 @@ use crate::{atomic, cpu::Cpu, current::Who, frozen::SHARD_MASK};
 pub trait Body: IntoBytes + Immutable + Copy + 'static {
     /// The kind. It must have a counter slot.
     const KIND: Kind;
+
+    /// Whether [`measure`](Self::measure) gives something: only then can such events be summed up in the kernel.
+    const IS_MEASURED: bool = false;
+
+    /// How long it took, in nanoseconds, and what it is about, where it ended `now`.
+    #[inline(always)]
+    fn measure(&self, now: u64) -> (u64, u64) {
+        let _ = now;
+        (0, 0)
+    }
 }
 
 macro_rules! bodies {
-    ($($kind:ident $member:ident: $body:ident;)+) => {
+    ($($kind:ident $member:ident: $body:ident $(, $measure:expr)?;)+) => {
         $(impl Body for $body {
             const KIND: Kind = Kind::$kind;
+            $(
+                const IS_MEASURED: bool = true;
+
+                #[inline(always)]
+                fn measure(&self, now: u64) -> (u64, u64) {
+                    let measure: fn(&Self, u64) -> (u64, u64) = $measure;
+                    measure(self, now)
+                }
+            )?
         })+
 
         /// What a ring holds. It is here so that the object's BTF has the layout of every record.
@@ -49,7 +68,7 @@ bodies! {
     PROCESS_EXEC process_exec: ProcessExec;
     PROCESS_EXIT process_exit: ProcessExit;
     PROCESS_RENAME process_rename: ProcessRename;
-    SYSCALL syscall: Syscall;
+    SYSCALL syscall: Syscall, |call, now| (now.wrapping_sub(call.enter_ns), call.nr.into());
     SECURITY_CAPABILITY security_capability: SecurityCapability;
 }
 
@@ -113,6 +132,16 @@ pub fn emit<B: Body>(who: impl Who, now: u64, body: impl FnOnce() -> B) {
             None => panic!("a kind that programs emit needs a counter slot"),
         }
     };
+    if B::IS_MEASURED
+        && let Some(family) = B::KIND.family()
+    {
+        let by = aggregate::by(family);
+        if by != aggregate_by::NOTHING {
+            let (duration_ns, subject) = body().measure(now);
+            aggregate::count(who, by, B::KIND, duration_ns, subject);
+            return;
+        }
+    }
     let Some(cpu) = Cpu::current() else { return };
     let counters = cpu.counters(slot);
     if !is_sampled(B::KIND, counters) {

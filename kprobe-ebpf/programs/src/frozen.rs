@@ -2,7 +2,7 @@
 
 use core::{arch::asm, ptr};
 
-use kprobe_core::abi::SYSCALL_TABLE;
+use kprobe_core::abi::{FAMILIES, SYSCALL_TABLE, aggregate_by};
 
 /// A value in the object's `.rodata`.
 ///
@@ -104,3 +104,8 @@ pub static HAS_GROUP_DEAD: Frozen<u8> = Frozen::new(0);
 /// Where the waker's context comes from: one of [`kprobe_core::abi::context_source`].
 #[unsafe(no_mangle)]
 pub static CONTEXT_SOURCE: Frozen<u32> = Frozen::new(0);
+
+/// By family: what its durations are told apart by when they are summed up in the kernel; one of
+/// [`kprobe_core::abi::aggregate_by`].
+#[unsafe(no_mangle)]
+pub static AGGREGATE: Frozen<[u8; FAMILIES]> = Frozen::new([aggregate_by::NOTHING; FAMILIES]);

@@ -12,6 +12,7 @@
 //!                                 filter <- bits, current <- threads       whose events are wanted
 //!                                   v
 //!                                 emit -> cpu                              sampling, numbering, ring buffer, counters, wake-up
+//!                                   `-> aggregate                         or only counted, by class of duration
 //! ```
 //!
 //! Two things come from outside. *Frozen globals* ([`frozen`], [`offsets`]) are set before the load; the verifier sees
@@ -37,6 +38,7 @@
 #![no_std]
 #![feature(asm_experimental_arch)]
 
+pub mod aggregate;
 pub mod args;
 pub mod atomic;
 pub mod bits;

@@ -1,16 +1,20 @@
 //! Sched family: switch, waking, migrate.
 
+use aya_ebpf::macros::btf_map;
 use kprobe_core::abi::{
-    CONTEXT_ABSENT, CONTEXT_TASK, SWITCH_PREEMPT, SchedMigrate, SchedSwitch, SchedWaking,
+    CONTEXT_ABSENT, CONTEXT_TASK, Family, Kind, SWITCH_PREEMPT, SchedMigrate, SchedSwitch, SchedWaking,
+    aggregate_by,
 };
 
 use crate::{
+    aggregate,
     args::Args,
-    context,
+    context, cpu,
     current::{CurrentTask, Who as _},
     emit::{emit, now},
     filter,
     memory::Memory,
+    storage::TaskStorage,
     task::Task,
 };
 
@@ -22,6 +26,10 @@ pub fn switch<M: Memory>(args: Args) {
     let who = CurrentTask(prev);
     let next = Task::<M>::new(args.object(2));
     let next_ids = next.thread();
+    if M::IS_DIRECT && is_summed_up() {
+        sum_up(prev, next);
+        return;
+    }
     if !filter::selects_current(who.thread()) && !filter::selects(next, next_ids) {
         return;
     }
@@ -46,6 +54,12 @@ pub fn waking<M: Memory>(args: Args) {
         return;
     }
     let is_wakee_selected = filter::selects(wakee, wakee_ids);
+    if M::IS_DIRECT && is_summed_up() {
+        if is_wakee_selected {
+            is_ready(wakee);
+        }
+        return;
+    }
     let who = CurrentTask::<M>::find();
     if !is_wakee_selected && !filter::selects_current(who.thread()) {
         return;
@@ -78,4 +92,66 @@ pub fn migrate<M: Memory>(args: Args) {
         to_cpu: args.word(1) as u16,
         prio: moved.prio(),
     });
+}
+
+/// What is remembered of a thread where the kernel sums up.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Run {
+    /// When it was woken; 0 if it has run since.
+    ready_ns: u64,
+    /// When it got a CPU; 0 if it has none, or had it before recording began.
+    running_ns: u64,
+}
+
+/// Since when threads are ready or run.
+#[btf_map]
+pub static RUNS: TaskStorage<Run> = TaskStorage::new();
+
+#[inline(always)]
+fn is_summed_up() -> bool {
+    aggregate::by(Family::Sched) != aggregate_by::NOTHING
+}
+
+/// Whoever leaves the CPU had it so long; whoever gets it has waited so long.
+///
+/// The scheduler holds the lock of the CPU's queue, so no other switch and no end of a wake-up of these threads is under way.
+#[inline(always)]
+fn sum_up<M: Memory>(prev: Task<M>, next: Task<M>) {
+    let now = now();
+    let by = aggregate::by(Family::Sched);
+    if filter::selects_current(prev.thread())
+        && let Some(run) = RUNS.find(prev.address().cast_mut().cast())
+    {
+        // SAFETY: the kernel gave the pointer to the thread's own value.
+        let running_ns = unsafe { (*run).running_ns };
+        if running_ns != 0 {
+            aggregate::count(CurrentTask(prev), by, Kind::SCHED_SWITCH, now.wrapping_sub(running_ns), 0);
+            // SAFETY: likewise.
+            unsafe { (&raw mut (*run).running_ns).write(0) };
+        }
+    }
+    if !filter::selects(next, next.thread()) {
+        return;
+    }
+    let Some(run) = RUNS.make(next.address().cast_mut().cast()) else {
+        cpu::count_unstored(Family::Sched);
+        return;
+    };
+    // SAFETY: likewise.
+    let ready_ns = unsafe { (*run).ready_ns };
+    if ready_ns != 0 {
+        aggregate::count(CurrentTask(next), by, Kind::SCHED_WAKING, now.wrapping_sub(ready_ns), 0);
+    }
+    // SAFETY: likewise.
+    unsafe { run.write(Run { ready_ns: 0, running_ns: now }) };
+}
+
+#[inline(always)]
+fn is_ready<M: Memory>(wakee: Task<M>) {
+    match RUNS.make(wakee.address().cast_mut().cast()) {
+        // SAFETY: the kernel gave the pointer to the thread's own value.
+        Some(run) => unsafe { (&raw mut (*run).ready_ns).write(now()) },
+        None => cpu::count_unstored(Family::Sched),
+    }
 }

@@ -99,6 +99,17 @@ pub enum AttachError {
         /// Name of one that is sampled differently.
         second: &'static str,
     },
+    /// Durations of a family are to be summed up that is not recorded, or has none.
+    #[error("the durations of {family} cannot be summed up: of what is recorded these have some: {known}")]
+    Aggregate {
+        /// The family.
+        family: &'static str,
+        /// Families that are recorded and have durations.
+        known: String,
+    },
+    /// An interval of no length, or room for no histogram.
+    #[error("an interval must be longer than 0, and there must be room for at least one histogram")]
+    AggregateOfNothing,
     /// A rung that was forbidden does not exist.
     #[error("no probe has a rung `{rung}`; there are {known}")]
     UnknownRung {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kprobe_core::abi::{Kind, PID_WORDS, select};
+use kprobe_core::abi::{Family, Kind, PID_WORDS, select};
 
 use super::{
     Arguments, AttachError, FORBIDDEN, Host, Load, MapMemory, Object, Offsets, Outcome, ProbeReport, Rings,
@@ -14,6 +14,7 @@ use crate::{
     probe::{
         EventPlan, FamilyPlan, IN_HASH, Needs, ObjectBytes, RungPlan, TRACE_EVENT, When, tracepoint_rungs,
     },
+    recorder::Aggregation,
 };
 
 /// The object built from `programs/`; see `object/TOOLCHAIN` for what built it.
@@ -34,6 +35,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) shard_bytes: u32,
     pub(crate) selection: &'a Selection,
     pub(crate) forbidden: &'a [String],
+    pub(crate) aggregation: Aggregation,
 }
 
 /// The probes of one object.
@@ -242,9 +244,10 @@ impl Setup<'_> {
             } else if rung.name == IN_HASH && !choice.has_hash && !self.is_forbidden(rung) {
                 return None;
             } else {
-                match self.take(&mut attached.object, rung) {
+                match self.take(&mut attached.object, event, rung) {
                     Ok(()) => {
                         attached.storage.extend(rung.storage);
+                        attached.storage.extend(self.sums_up_threads(event).then_some("RUNS"));
                         report.rung = Some(rung.name.to_owned());
                         Outcome::Taken
                     }
@@ -256,11 +259,19 @@ impl Setup<'_> {
         Some(report)
     }
 
-    fn take(&self, object: &mut Object, rung: &RungPlan) -> Result<(), String> {
+    fn take(&self, object: &mut Object, event: &EventPlan, rung: &RungPlan) -> Result<(), String> {
         if self.is_forbidden(rung) {
             return Err(FORBIDDEN.to_owned());
         }
+        if self.sums_up_threads(event) && rung.name != "tp_btf" {
+            return Err("what threads do can be summed up only where pointers have types".to_owned());
+        }
         self.attach_rung(object, rung)
+    }
+
+    /// Since when threads are ready or run is kept in task storage, also of threads that are not the current one.
+    fn sums_up_threads(&self, event: &EventPlan) -> bool {
+        self.aggregation.has(Family::Sched) && event.kind.family() == Some(Family::Sched)
     }
 
     fn is_forbidden(&self, rung: &RungPlan) -> bool {
@@ -303,6 +314,7 @@ impl Setup<'_> {
             ("SELF_TGID", own.to_le_bytes().to_vec()),
             ("SHARD_MASK", (self.shards - 1).to_le_bytes().to_vec()),
             ("HAS_GROUP_DEAD", vec![u8::from(self.arguments.has_group_dead)]),
+            ("AGGREGATE", self.aggregation.global()),
             ("REMEMBERS", vec![u8::from(choice.remembers)]),
             ("LOADER_TGID", std::process::id().to_le_bytes().to_vec()),
         ]);

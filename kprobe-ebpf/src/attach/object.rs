@@ -127,6 +127,14 @@ impl Object {
         cgroups.insert(id, level, 0).map_err(AttachError::map)
     }
 
+    /// Makes the programs count in these histograms from now on. When this returns, none counts in those before any more:
+    /// the kernel waits for that (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
+    pub(crate) fn set_histograms(&mut self, histograms: &MapData) -> Result<(), AttachError> {
+        let Some(map) = self.ebpf.map_mut("HISTOGRAMS") else { return Ok(()) };
+        let mut outer = ArrayOfMaps::<_, MapData>::try_from(map).map_err(AttachError::map)?;
+        outer.set(0, histograms, 0).map_err(AttachError::map)
+    }
+
     /// Whether the object has such a program.
     pub(crate) fn has_program(&self, name: &str) -> bool {
         self.ebpf.program(name).is_some()

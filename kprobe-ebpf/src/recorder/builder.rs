@@ -1,4 +1,4 @@
-use std::marker::PhantomData;
+use std::{marker::PhantomData, time::Duration};
 
 use kprobe_core::{
     abi::{self, Family, Kind, select},
@@ -8,6 +8,7 @@ use kprobe_core::{
 
 use super::{
     Pending, Recorder,
+    aggregates::{Aggregates, Aggregation, By},
     cgroups::CgroupNames,
     own::OwnRecords,
     sampling_record,
@@ -62,6 +63,7 @@ pub struct RecorderBuilder<Probes = ()> {
     ring_bytes: usize,
     pacing: Pacing,
     forbidden: Vec<String>,
+    aggregation: Aggregation,
     registry: Registry,
     probes: PhantomData<fn() -> Probes>,
 }
@@ -74,6 +76,7 @@ impl RecorderBuilder {
             ring_bytes: DEFAULT_RING_BYTES,
             pacing: Pacing::default(),
             forbidden: Vec::new(),
+            aggregation: Aggregation::default(),
             registry: Registry::builtin(),
             probes: PhantomData,
         }
@@ -109,6 +112,7 @@ impl<Probes> RecorderBuilder<Probes> {
             ring_bytes: self.ring_bytes,
             pacing: self.pacing,
             forbidden: self.forbidden,
+            aggregation: self.aggregation,
             registry: self.registry,
             probes: PhantomData,
         }
@@ -140,6 +144,33 @@ impl<Probes> RecorderBuilder<Probes> {
         self
     }
 
+    /// Sums up the durations of a family in the kernel, in a histogram for each of what `by` says, instead of a record for
+    /// each event. At the end of each [interval](Self::aggregate_every) the histograms come into the stream as events of type
+    /// [`Histogram`](kprobe_core::event::Histogram). Events without a duration are recorded as ever.
+    ///
+    /// [`check`](Self::check) refuses a family that is not recorded or has no durations.
+    #[must_use]
+    pub fn aggregate(mut self, family: Family, by: By) -> Self {
+        self.aggregation.set(family, by);
+        self
+    }
+
+    /// Length of an interval of [`aggregate`](Self::aggregate): a second if not set. At its end a drain waits for the kernel
+    /// for some milliseconds.
+    #[must_use]
+    pub fn aggregate_every(mut self, interval: Duration) -> Self {
+        self.aggregation.interval = interval;
+        self
+    }
+
+    /// Histograms of one interval, at most: 1024 if not set. Each takes 408 bytes for each CPU. What would need one more is
+    /// not counted in a histogram; [`Recorder::pair_counts`] has it as `uncounted`.
+    #[must_use]
+    pub fn aggregate_keys(mut self, most: u32) -> Self {
+        self.aggregation.most_keys = most;
+        self
+    }
+
     /// Makes the type of a user's event known to [`Recorder::registry`], and so to sinks.
     #[must_use]
     pub fn event<E: TypedEvent>(mut self) -> Self {
@@ -156,6 +187,7 @@ impl<Probes> RecorderBuilder<Probes> {
     pub fn check(&self) -> Result<(), AttachError> {
         self.check_probes()?;
         self.check_forbidden()?;
+        self.check_aggregation()?;
         self.filter.as_ref().ok_or(AttachError::NoFilter)?;
         self.share_out().map(drop)
     }
@@ -187,6 +219,7 @@ impl<Probes> RecorderBuilder<Probes> {
             shard_bytes,
             selection: &selection,
             forbidden: &self.forbidden,
+            aggregation: self.aggregation,
         };
         let mut objects: Vec<Object> = Vec::new();
         let mut maps = Vec::new();
@@ -253,6 +286,7 @@ impl<Probes> RecorderBuilder<Probes> {
             own: OwnRecords::default(),
             pending,
             cgroups: CgroupNames::new(mount),
+            aggregates: None,
             batch_bytes: (self.ring_bytes / 4).clamp(64 << 10, 256 << 10),
             corrupt: false,
             follows: selection.select & select::TGIDS != 0,
@@ -261,6 +295,8 @@ impl<Probes> RecorderBuilder<Probes> {
             next: None,
             probes: PhantomData,
         };
+        let builtin = recorder.objects.iter_mut().find(|object| object.is_builtin);
+        recorder.aggregates = Aggregates::begin(self.aggregation, builtin, clocks.monotonic_ns)?;
         // Last, so that the first call that is seen is seen by every program.
         for object in &mut recorder.objects {
             object.select(&selection)?;
@@ -298,11 +334,36 @@ impl<Probes> RecorderBuilder<Probes> {
         }
     }
 
+    fn check_aggregation(&self) -> Result<(), AttachError> {
+        let is_measured = |plan: &FamilyPlan| plan.events.iter().any(|event| is_measured(event.kind));
+        for family in self.aggregation.families() {
+            let plan = self.plans.iter().find(|(plan, _)| plan.family as usize == family);
+            if !plan.is_some_and(|(plan, _)| is_measured(plan)) {
+                let known = self.plans.iter().map(|(plan, _)| plan).filter(|plan| is_measured(plan));
+                let known: Vec<_> = known.map(|plan| plan.family.name()).collect();
+                let family = u16::try_from(family).ok().and_then(|family| Kind(family << 8).family());
+                return Err(AttachError::Aggregate {
+                    family: family.map_or("?", Family::name),
+                    known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+                });
+            }
+        }
+        if self.aggregation.most_keys == 0 || self.aggregation.interval.is_zero() {
+            return Err(AttachError::AggregateOfNothing);
+        }
+        Ok(())
+    }
+
     /// The rings of each object on this machine, or why `ring_bytes` cannot be.
     fn share_out(&self) -> Result<Shares, AttachError> {
         let cpus = host::possible_cpus().map_or(1, |cpus| cpus.count());
         share_out(self.ring_bytes, groups(&self.plans).len(), cpus, rustix::param::page_size())
     }
+}
+
+/// Kinds with a duration, which the programs can sum up.
+const fn is_measured(kind: Kind) -> bool {
+    matches!(kind, Kind::SYSCALL | Kind::SCHED_SWITCH | Kind::SCHED_WAKING)
 }
 
 /// The rings of one object.

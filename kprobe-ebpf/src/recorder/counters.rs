@@ -37,6 +37,9 @@ pub struct PairCounts {
     pub unpaired: u64,
     /// Beginnings that could not be remembered, for want of memory or of room in a map.
     pub unstored: u64,
+    /// Events that should have been summed up and found no room for a histogram: see
+    /// [`RecorderBuilder::aggregate_keys`](crate::RecorderBuilder::aggregate_keys).
+    pub uncounted: u64,
 }
 
 /// Counts that concern system calls on all CPUs.
@@ -78,6 +81,7 @@ impl CpuStates {
         PairCounts {
             unpaired: self.sum(offset_of!(CpuState, unpaired) + at),
             unstored: self.sum(offset_of!(CpuState, unstored) + at),
+            uncounted: self.sum(offset_of!(CpuState, uncounted) + at),
         }
     }
 

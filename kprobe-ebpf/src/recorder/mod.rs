@@ -1,5 +1,6 @@
 //! A recording in progress: probes attached, rings being drained, every record counted.
 
+mod aggregates;
 mod builder;
 mod cgroups;
 mod command;
@@ -26,6 +27,8 @@ use kprobe_core::{
     pipeline::{Batch, BatchBuf, ProbeRow, StreamInfo},
 };
 
+pub(crate) use aggregates::Aggregation;
+pub use aggregates::By;
 pub use builder::{DEFAULT_RING_BYTES, Need, RecorderBuilder};
 pub use command::SpawnError;
 pub(crate) use counters::CpuStates;
@@ -40,6 +43,7 @@ use crate::{
     probe::ListYields,
     ring::{Next, Reader, Stop, Waker},
 };
+use aggregates::Aggregates;
 use cgroups::CgroupNames;
 use own::{Own, OwnRecords};
 
@@ -61,6 +65,7 @@ pub struct Recorder<Probes = ()> {
     own: OwnRecords,
     pending: Pending,
     cgroups: CgroupNames,
+    aggregates: Option<Aggregates>,
     batch_bytes: usize,
     /// A ring was found that cannot be read on.
     corrupt: bool,
@@ -122,6 +127,7 @@ impl<Probes> Recorder<Probes> {
     /// each later call says so again. What the other rings gave was appended all the same.
     pub fn drain(&mut self, out: &mut BatchBuf) -> io::Result<Drained> {
         self.put_pending(out);
+        let left = self.put_aggregates(out)?;
         let from = out.len();
         let drained = self.reader.copy_into(out.frames_mut(), self.batch_bytes);
         self.corrupt |= drained.stop == Stop::Corrupt;
@@ -137,7 +143,12 @@ impl<Probes> Recorder<Probes> {
         if let Some(error) = corrupt {
             return Err(error);
         }
-        let next = next?;
+        let next = match (next?, left) {
+            // The end of the interval wakes nobody.
+            (Next::Idle, Some(left)) => Next::Again(left),
+            (Next::Again(nap), Some(left)) => Next::Again(nap.min(left)),
+            (next, None) => next,
+        };
         self.next = Some(next);
         Ok(Drained { complete_until_ns: complete_until_ns.max(self.reader.drained_until_ns()), next })
     }
@@ -310,6 +321,23 @@ impl<Probes> Recorder<Probes> {
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.reader.waker()
+    }
+
+    /// The histograms of an interval that is over; how long the next one lasts from now.
+    fn put_aggregates(&mut self, out: &mut BatchBuf) -> io::Result<Option<Duration>> {
+        let Some(aggregates) = &mut self.aggregates else { return Ok(None) };
+        let now_ns = host::clocks().monotonic_ns;
+        let left = aggregates.left(now_ns);
+        if !left.is_zero() && self.stopped.is_none() {
+            return Ok(Some(left));
+        }
+        if let Some(object) = self.objects.iter_mut().find(|object| object.is_builtin) {
+            aggregates.put(object, now_ns, &mut self.own, out).map_err(io::Error::other)?;
+        }
+        let left = aggregates.left(now_ns);
+        // Nothing is counted any more.
+        self.aggregates = self.aggregates.take().filter(|_| self.stopped.is_none());
+        Ok(self.aggregates.is_some().then_some(left))
     }
 
     fn put_pending(&mut self, out: &mut BatchBuf) {

@@ -11,9 +11,17 @@ use kprobe_core::{
 
 use super::{PairCounts, Recorder, Stopped, SyscallCounts};
 
-/// Families with events that are made of a beginning and an end, but for system calls, whose counts have names of their own.
-const PAIRED: [Family; 6] =
-    [Family::Tcp, Family::Block, Family::Memory, Family::Lock, Family::Irq, Family::Security];
+/// Families with events that are made of a beginning and an end, or can be summed up.
+const PAIRED: [Family; 8] = [
+    Family::Sched,
+    Family::Syscall,
+    Family::Tcp,
+    Family::Block,
+    Family::Memory,
+    Family::Lock,
+    Family::Irq,
+    Family::Security,
+];
 use crate::ring::Next;
 
 /// After the probes are detached, how long a program that was interrupted may take to submit its record.
@@ -61,9 +69,15 @@ impl<Probes> Source for Recorder<Probes> {
         ];
         let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count));
         let others = PAIRED.into_iter().flat_map(|family| {
-            let PairCounts { unpaired, unstored } = self.pair_counts(family);
+            let PairCounts { unpaired, unstored, uncounted } = self.pair_counts(family);
             let name = family.name();
-            [(format!("{name}.unpaired"), unpaired), (format!("{name}.unstored"), unstored)]
+            // Those of system calls have names of their own.
+            let is_paired = family != Family::Syscall;
+            [
+                (format!("{name}.unpaired"), if is_paired { unpaired } else { 0 }),
+                (format!("{name}.unstored"), if is_paired { unstored } else { 0 }),
+                (format!("{name}.uncounted"), uncounted),
+            ]
         });
         counts.chain(others).filter(|(_, count)| *count > 0).collect()
     }

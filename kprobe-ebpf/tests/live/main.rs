@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aggregates;
 mod attaching;
 mod counts;
 mod custom;
@@ -34,6 +35,7 @@ fn main() {
         security::trials(),
         filters::trials(),
         sampling::trials(),
+        aggregates::trials(),
         losses::trials(),
         driving::trials(),
         rungs::trials(),

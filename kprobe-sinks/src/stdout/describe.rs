@@ -31,6 +31,7 @@ fn describe_fields(f: &mut fmt::Formatter<'_>, fields: &[Field]) -> fmt::Result 
             Type::U64 => "unsigned",
             Type::I64 => "integer",
             Type::Bool => "boolean",
+            Type::Pairs => "pairs",
             _ => "text",
         };
         let mark = if field.optional { '*' } else { ' ' };

@@ -27,7 +27,7 @@ const NOT_A_POWER: &str =
 #[test]
 fn bad_files() {
     let names = "`pid`, `cgroup`, `system`, `from`, `demo`, `probes`, `min-duration`, `sample`, `syscalls`, \
-                 `ring-bytes`, `duration`, `include-self`, `forbid-rung`, `output`, `times`, `output-file`, `capture`, \
+                 `aggregate`, `interval`, `ring-bytes`, `duration`, `include-self`, `forbid-rung`, `output`, `times`, `output-file`, `capture`, \
                  `report`, `stats`";
     check_bad(
         "output = \"json\"\n\nring-byte = \"8MiB\"\n",

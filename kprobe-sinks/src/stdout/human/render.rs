@@ -2,9 +2,9 @@ use kprobe_core::{
     abi::Kind,
     decode::DecodeError,
     event::{
-        Arch, Comm, Entry, Event, Lost, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
-        Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Tgid, Tid, Value, WakeContext,
-        errno_name, signal_name,
+        Aggregated, Arch, Comm, Entry, Event, Histogram, Lost, Origin, ProcessExec, ProcessExit, ProcessFork,
+        ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Tgid, Tid,
+        Value, WakeContext, errno_name, signal_name,
     },
     pipeline::Enriched,
 };
@@ -42,6 +42,7 @@ impl Scene<'_> {
                 line.styled(WORD, format_args!("was there"));
                 line.put(format_args!(", child of {}", event.parent_tgid));
             }
+            Event::Histogram(event) => put_histogram(line, event, self.arch),
             Event::CgroupNamed(event) => {
                 let what = if event.is_container { "container" } else { "cgroup" };
                 line.styled(WORD, format_args!("{what}"));
@@ -65,6 +66,7 @@ impl Scene<'_> {
                 Value::I64(number) => line.put(format_args!("{number}")),
                 Value::Bool(truth) => line.put(format_args!("{truth}")),
                 Value::Text(text) => line.put(format_args!("{}", Visible(text.as_bytes()))),
+                Value::Pairs(pairs) => line.put(format_args!("{pairs:?}")),
                 _ => line.put(format_args!("?")),
             }
         })
@@ -188,6 +190,28 @@ fn put_capability(line: &mut Line<'_>, event: &SecurityCapability) {
     if event.purpose.is_some_and(|purpose| !purpose.audited) {
         line.put(format_args!(", the kernel only wanted to know"));
     }
+}
+
+/// A row of a table: what, how many, how long, and a picture.
+fn put_histogram(line: &mut Line<'_>, event: &Histogram, arch: Arch) {
+    let kind = event.kind;
+    let name = match event.of {
+        Aggregated::Subject(subject) => {
+            format!("{kind} {}", event.subject_name(arch).unwrap_or_else(|| subject.to_string()))
+        }
+        Aggregated::Cgroup(cgroup) => format!("{kind} cgroup {cgroup}"),
+        _ => kind.to_string(),
+    };
+    line.styled(WORD, format_args!("{name:<24}"));
+    line.put(format_args!(" {:>9} x", event.count()));
+    let or_longest = |ns: Option<u64>| Span(ns.unwrap_or(0)).to_string();
+    line.put(format_args!(
+        " {:>7}  50% <= {:>7}  99% <= {:>7}  ",
+        or_longest(event.mean_ns()),
+        or_longest(event.quantile_ns(500)),
+        or_longest(event.quantile_ns(990))
+    ));
+    line.put(format_args!("{}", event.picture()));
 }
 
 fn put_lost(line: &mut Line<'_>, event: &Lost) {

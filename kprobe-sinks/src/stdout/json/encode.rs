@@ -172,6 +172,19 @@ fn put_number(buf: &mut Vec<u8>, key: &[u8], value: u64) {
     put_u64(buf, value);
 }
 
+/// An array of arrays of two numbers.
+fn put_pairs(buf: &mut Vec<u8>, pairs: &[(u64, u64)]) {
+    buf.push(b'[');
+    for (index, (one, other)) in pairs.iter().enumerate() {
+        buf.extend_from_slice(if index == 0 { b"[" } else { b",[" });
+        put_u64(buf, *one);
+        buf.push(b',');
+        put_u64(buf, *other);
+        buf.push(b']');
+    }
+    buf.push(b']');
+}
+
 /// Appends a value, unless it is of a type that this version does not know.
 pub(super) fn put_value(buf: &mut Vec<u8>, value: Value<'_>) -> bool {
     match value {
@@ -180,6 +193,7 @@ pub(super) fn put_value(buf: &mut Vec<u8>, value: Value<'_>) -> bool {
         Value::Bool(true) => buf.extend_from_slice(b"true"),
         Value::Bool(false) => buf.extend_from_slice(b"false"),
         Value::Text(text) => put_text(buf, text),
+        Value::Pairs(pairs) => put_pairs(buf, pairs),
         _ => return false,
     }
     true

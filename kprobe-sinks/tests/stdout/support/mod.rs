@@ -295,7 +295,22 @@ fn metas() -> Vec<Sample> {
         text[..6].copy_from_slice(b"c0ffee");
         abi::CgroupName { len: 6, flags, reserved: 0, text }
     };
-    vec![
+    let histogram = |kind: Kind, by, key| {
+        let mut counts = [0; abi::HISTOGRAM_CLASSES];
+        (counts[8], counts[9], counts[12], counts[47]) = (400, 800, 90, 1);
+        let sum = 1_291_000;
+        abi::Histogram { key, from_ns: CLOCKS.monotonic_ns, sum, kind: kind.0, by, flags: 0, counts }
+    };
+    let histograms = [
+        (Kind::SYSCALL, 3, 0, at_end(0, 0)),
+        (Kind::SYSCALL, 1, 1234, at_end(1234, 0)),
+        (Kind::SCHED_WAKING, 0, 0, at_end(0, 0)),
+        (Kind::BLOCK_REQUEST, 3, 8 << 20, at_end(0, 0)),
+        (Kind::SYSCALL, 2, 4242, at_end(0, 4242)),
+        (Kind(0x7777), 3, 9, at_end(0, 0)),
+    ];
+    let histograms = histograms.map(|(kind, by, key, header)| Sample::new(header, &histogram(kind, by, key)));
+    let others = vec![
         Sample::new(user_space(30, Kind::META_LOST), &lost(Kind::SYSCALL.0)),
         Sample::new(user_space(30, Kind::META_LOST), &lost(0x0f09)),
         Sample::new(user_space(31, Kind::META_MARKER), &abi::Marker { id: 42 }),
@@ -307,5 +322,11 @@ fn metas() -> Vec<Sample> {
             &cgroup(abi::CGROUP_IS_CONTAINER),
         ),
         Sample::new(Header { cgroup_id: 4242, ..user_space(34, Kind::META_CGROUP) }, &cgroup(0)),
-    ]
+    ];
+    others.into_iter().chain(histograms).collect()
+}
+
+/// The header of a histogram: of a process, of a cgroup, or of neither.
+fn at_end(tgid: u32, cgroup_id: u64) -> Header {
+    Header { tgid, tid: tgid, cgroup_id, ..user_space(35, Kind::META_HISTOGRAM) }
 }

@@ -51,6 +51,11 @@ fn object(kind: &str, fields: impl Iterator<Item = Field>) -> Value {
             (_, Type::U64) => json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX }),
             (_, Type::I64) => json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX }),
             (_, Type::Bool) => json!({ "type": "boolean" }),
+            (_, Type::Pairs) => {
+                let number = json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX });
+                let pair = json!({ "type": "array", "items": number, "minItems": 2, "maxItems": 2 });
+                json!({ "type": "array", "items": pair })
+            }
             _ => json!({ "type": "string" }),
         };
         schema["description"] = field.doc.into();

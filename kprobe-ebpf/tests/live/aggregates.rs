@@ -1,0 +1,147 @@
+//! Durations that the kernel sums up: every event is in one histogram of one interval.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kprobe_core::{
+    abi::{Family, Kind},
+    event::{Aggregated, Arch, Histogram, Tgid},
+};
+use kprobe_ebpf::{AttachError, By, Filter, PairCounts, Process, Recorder, RecorderBuilder, Sched, Syscalls};
+
+use crate::support::{
+    recording::{Recorded, Recording},
+    times,
+};
+
+crate::trials!(calls, of_each_process, no_room, threads_that_wait, what_cannot_be_summed_up);
+
+const INTERVAL: Duration = Duration::from_millis(50);
+
+fn builder(by: By) -> RecorderBuilder<(Syscalls, ())> {
+    let builder = Recorder::builder().probe(Syscalls::all()).filter(Filter::none());
+    builder.aggregate(Family::Syscall, by).aggregate_every(INTERVAL)
+}
+
+/// Of a kind, over all intervals: events by what they have in common.
+fn counts(recorded: &Recorded, kind: Kind) -> BTreeMap<Aggregated, u64> {
+    let mut counts = BTreeMap::new();
+    for histogram in recorded.all::<Histogram>().iter().filter(|histogram| histogram.kind == kind) {
+        *counts.entry(histogram.of).or_default() += histogram.count();
+    }
+    counts
+}
+
+/// Each interval begins where the one before ends.
+fn check_intervals(recorded: &Recorded) {
+    let histograms = recorded.all::<Histogram>();
+    let intervals: BTreeMap<_, _> =
+        histograms.iter().map(|histogram| (histogram.from_ns, histogram.origin.ktime_ns)).collect();
+    assert!(intervals.iter().all(|(from, to)| from < to), "{intervals:?}");
+    let (from, to): (Vec<_>, Vec<_>) = intervals.into_iter().unzip();
+    // One in which nothing happened gives no record.
+    assert!(from[1..].iter().zip(&to).all(|(from, to)| from >= to));
+    for histogram in histograms {
+        let (longest, mean) = (histogram.quantile_ns(1000).unwrap(), histogram.mean_ns().unwrap());
+        assert!(mean <= longest, "{histogram:?}");
+    }
+}
+
+fn calls() {
+    let each = u64::from(times(100_000));
+    let workload = format!("getppid {each} 4");
+    let (recorded, ..) = Recording::of_workload(builder(By::Subject), &workload);
+    let recorded = recorded.lossless();
+    assert_eq!(recorded.books.submitted(Kind::SYSCALL), 0);
+    check_intervals(&recorded);
+    let nr = libc::SYS_getppid as u64;
+    let counts = counts(&recorded, Kind::SYSCALL);
+    assert_eq!(counts[&Aggregated::Subject(nr)], 4 * each);
+    assert!(counts.len() > 3, "{counts:?}");
+    let histograms = recorded.all::<Histogram>();
+    let of_getppid = |histogram: &&Histogram| histogram.of == Aggregated::Subject(nr);
+    let getppid = histograms.iter().find(of_getppid).unwrap();
+    assert_eq!(getppid.subject_name(Arch::native()).as_deref(), Some("getppid"));
+
+    // As many as give records.
+    let (recorded, ..) = Recording::of_workload(builder(By::Kind), "renames");
+    let summed: u64 = self::counts(&recorded, Kind::SYSCALL).values().sum();
+    let single = Recorder::builder().probe(Syscalls::all()).filter(Filter::none());
+    let (recorded, ..) = Recording::of_workload(single, "renames");
+    assert_eq!(summed, recorded.books.submitted(Kind::SYSCALL));
+}
+
+fn of_each_process() {
+    let mut recording = Recording::start(builder(By::Tgid));
+    let mut workload = recording.spawn("gate 1000 2");
+    assert_eq!(workload.line(), "ready");
+    workload.go();
+    assert_eq!(workload.line(), "done");
+    workload.close_input();
+    recording.run(&mut workload);
+    let recorded = recording.finish().lossless();
+    let counts = counts(&recorded, Kind::SYSCALL);
+    let own = counts[&Aggregated::Tgid(Tgid(workload.tgid()))];
+    let children: Vec<_> = counts.values().filter(|count| (1000..own).contains(*count)).collect();
+    assert_eq!(children.len(), 2, "{counts:?}");
+    for histogram in recorded.all::<Histogram>() {
+        assert_eq!(histogram.of, Aggregated::Tgid(histogram.origin.tgid));
+    }
+}
+
+/// What finds no room for a histogram of its own is counted as that.
+fn no_room() {
+    let builder = builder(By::Subject).aggregate_keys(1).aggregate_every(Duration::from_secs(600));
+    let mut recording = Recording::start(builder);
+    let mut workload = recording.spawn("getppid 1000 1");
+    recording.run(&mut workload);
+    recording.stop();
+    let PairCounts { uncounted, .. } = recording.recorder.pair_counts(Family::Syscall);
+    let recorded = recording.finish();
+    let counts = counts(&recorded, Kind::SYSCALL);
+    assert_eq!(counts.len(), 1, "{counts:?}");
+    assert!(uncounted >= 1000, "{uncounted}");
+}
+
+/// Their switches, and the time from each wake-up to the next run.
+fn threads_that_wait() {
+    let naps = u64::from(times(100));
+    let builder = Recorder::builder().require(Sched::default()).filter(Filter::none());
+    let builder = builder.aggregate(Family::Sched, By::Tgid).aggregate_every(INTERVAL);
+    let (recorded, _, tgid) = Recording::of_workload(builder, &format!("naps {naps}"));
+    let recorded = recorded.lossless();
+    check_intervals(&recorded);
+    let of = Aggregated::Tgid(Tgid(tgid));
+    let (runs, waits) =
+        (counts(&recorded, Kind::SCHED_SWITCH)[&of], counts(&recorded, Kind::SCHED_WAKING)[&of]);
+    // It is woken once to run at all, and may be for a page.
+    assert!(waits >= naps && runs >= waits && runs < 3 * naps + 20, "{runs} runs, {waits} waits");
+    assert_eq!(recorded.books.submitted(Kind::SCHED_SWITCH), 0);
+    let histograms = recorded.all::<Histogram>();
+    let running: u64 = histograms
+        .iter()
+        .filter(|histogram| histogram.kind == Kind::SCHED_SWITCH)
+        .map(|histogram| histogram.sum_ns)
+        .sum();
+    let (first, last) = (histograms.first().unwrap(), histograms.last().unwrap());
+    let span = last.origin.ktime_ns - first.from_ns;
+    // A thread that sleeps 3 ms at a time.
+    assert!(running > 0 && running < span, "{running} of {span}");
+}
+
+fn what_cannot_be_summed_up() {
+    let refusal = |builder: RecorderBuilder<_>| match builder.check() {
+        Err(error) => error.to_string(),
+        Ok(()) => panic!("it can"),
+    };
+    let processes = || Recorder::builder().probe(Process::default()).filter(Filter::none());
+    let text = "the durations of process cannot be summed up: of what is recorded these have some: none";
+    assert_eq!(refusal(processes().aggregate(Family::Process, By::Tgid)), text);
+    let both = || Recorder::builder().probe(Process::default()).probe(Syscalls::all()).filter(Filter::none());
+    let error = both().aggregate(Family::Sched, By::Tgid).check().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the durations of sched cannot be summed up: of what is recorded these have some: syscall"
+    );
+    let none = both().aggregate(Family::Syscall, By::Tgid).aggregate_keys(0).check();
+    assert!(matches!(none, Err(AttachError::AggregateOfNothing)), "{none:?}");
+}
