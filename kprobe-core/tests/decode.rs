@@ -291,6 +291,27 @@ mod comes_back {
         }
 
         #[test]
+        fn faults(major in any_abi::<abi::MemoryFaultMajor>(), minor in any_abi::<abi::MemoryFaultMinor>()) {
+            let check = |fault: &PageFault, flags: u32, begin_ns, address| {
+                let has = |bit| flags & bit != 0;
+                assert_eq!(fault.begin_ns, has(abi::FAULT_HAS_BEGIN).then_some(begin_ns));
+                assert_eq!((fault.address, fault.remote), (address, has(abi::FAULT_REMOTE)));
+                let access = fault.access.map(|access| (access.write, access.exec, access.user));
+                let expected = (has(abi::FAULT_WRITE), has(abi::FAULT_EXEC), has(abi::FAULT_USER));
+                assert_eq!(access, has(abi::FAULT_HAS_ACCESS).then_some(expected));
+            };
+            let event: MemoryFaultMajor = decode(&major).expect("any value will do");
+            check(&event.fault, major.flags, major.begin_ns, major.address);
+            let file = event.file.map(|(inode, device)| (inode, u64::from(device.major) << 20 | u64::from(device.minor)));
+            prop_assert_eq!(file, (major.flags & abi::FAULT_HAS_FILE != 0).then_some((major.inode, major.device.into())));
+            prop_assert_eq!(event.duration_ns(), event.fault.begin_ns.map(|begin| 1_u64.saturating_sub(begin)));
+
+            let event: MemoryFaultMinor = decode(&minor).expect("any value will do");
+            check(&event.fault, minor.flags, minor.begin_ns, minor.address);
+            prop_assert_eq!(event.one_in, minor.one_in);
+        }
+
+        #[test]
         fn meta(lost in any_abi::<abi::Lost>(), marker in any_abi::<abi::Marker>(), mut sampling in any_abi::<abi::Sampling>(), seed in any_abi::<abi::ThreadSeed>(), mut cgroup in any_abi::<abi::CgroupName>(), family in 0..20_u32, len in 0..70_u16) {
             let event: Lost = decode(&lost).expect("any value will do");
             prop_assert_eq!(
@@ -342,7 +363,9 @@ fn names<E: TypedEvent>(body: &(impl IntoBytes + Immutable)) -> Vec<&'static str
 
 #[test]
 fn optional_fields_are_there_when_they_should_be() {
-    use kprobe_core::event::{ProcessExec, ProcessExit, SchedWaking, Syscall};
+    use kprobe_core::event::{
+        MemoryFaultMajor, MemoryFaultMinor, ProcessExec, ProcessExit, SchedWaking, Syscall,
+    };
     let all = abi::SYSCALL_HAS_FD | abi::SYSCALL_HAS_REQUESTED | abi::SYSCALL_HAS_RET | abi::SYSCALL_COMPAT;
     let call = abi::Syscall { nr: 3, ret: -2, flags: all, ..Default::default() };
     assert_eq!(
@@ -371,4 +394,20 @@ fn optional_fields_are_there_when_they_should_be() {
         names::<SchedWaking>(&abi::SchedWaking::default()),
         ["wakee_tgid", "wakee_tid", "prio", "target_cpu"]
     );
+    assert_eq!(
+        names::<MemoryFaultMajor>(&abi::MemoryFaultMajor { flags: u32::MAX, ..Default::default() }),
+        [
+            "address",
+            "write",
+            "exec",
+            "user",
+            "remote",
+            "begin_ktime_ns",
+            "duration_ns",
+            "file_inode",
+            "file_dev"
+        ]
+    );
+    assert_eq!(names::<MemoryFaultMajor>(&abi::MemoryFaultMajor::default()), ["address", "remote"]);
+    assert_eq!(names::<MemoryFaultMinor>(&abi::MemoryFaultMinor::default()), ["address", "remote", "one_in"]);
 }

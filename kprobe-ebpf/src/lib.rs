@@ -24,9 +24,11 @@ mod probe;
 mod recorder;
 mod shared;
 
-pub use attach::{AttachError, MapMemory, Memory, Outcome, ProbeReport, Report, RungReport};
+pub use attach::{AttachError, MapMemory, MemoryUse, Outcome, ProbeReport, Report, RungReport};
 pub use filter::Filter;
-pub use probe::{Here, ListYields, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields};
+pub use probe::{
+    Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
+};
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,
     RecorderBuilder, SelectError, SpawnError, SyscallCounts,

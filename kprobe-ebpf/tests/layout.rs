@@ -44,6 +44,8 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         ProcessExec { start_ns, exe_inode, exe_dev, parent_tgid, old_tid, flags, comm }
         ProcessExit { start_ns, parent_tgid, status, flags }
         ProcessRename { renamed_tid, renamed_tgid, comm }
+        MemoryFaultMajor { begin_ns, address, inode, device, flags }
+        MemoryFaultMinor { begin_ns, address, one_in, flags }
         SecurityCapability { capability, result, user_ns_level, flags }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         HistogramKey { key, kind, reserved }

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
-    By, DEFAULT_RING_BYTES, Filter, Need, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
-    filter::SyscallSet,
+    By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
+    Syscalls, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -61,7 +61,7 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, security; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, memory, security; `help` lists their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Only system calls that took this long or longer, for example 50us
@@ -70,6 +70,9 @@ pub(crate) struct Options {
     /// Only one record in N of each event, counted on each CPU; processes are never sampled
     #[arg(long, value_name = "N")]
     pub(crate) sample: Option<NonZero<u32>>,
+    /// Also record one minor page fault in N, counted on each CPU; without it they are counted for --stats
+    #[arg(long, value_name = "N")]
+    pub(crate) minor_faults: Option<NonZero<u32>>,
     /// Only these system calls, by name or family: io, fsync, net, futex, poll, sleep, file, process, io_uring, all
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) syscalls: Vec<String>,
@@ -238,9 +241,10 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 4] = [Family::Process, Family::Syscall, Family::Sched, Family::Security];
+const FAMILIES: [Family; 5] =
+    [Family::Process, Family::Syscall, Family::Sched, Family::Memory, Family::Security];
 /// Those of later versions.
-const LATER: [&str; 5] = ["tcp", "block", "memory", "lock", "irq"];
+const LATER: [&str; 4] = ["tcp", "block", "lock", "irq"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -316,6 +320,7 @@ impl Options {
             probes: list(self.probes, below.probes),
             min_duration: self.min_duration.or(below.min_duration),
             sample: self.sample.or(below.sample),
+            minor_faults: self.minor_faults.or(below.minor_faults),
             syscalls: list(self.syscalls, below.syscalls),
             aggregate: list(self.aggregate, below.aggregate),
             interval: self.interval.or(below.interval),
@@ -351,6 +356,7 @@ impl Options {
             ("--sample", self.sample.is_some()),
             ("--aggregate", !self.aggregate.is_empty()),
             ("--interval", self.interval.is_some()),
+            ("--minor-faults", self.minor_faults.is_some()),
             ("--ring-bytes", self.ring_bytes.is_some()),
             ("--forbid-rung", !self.forbid_rung.is_empty()),
             ("--include-self", self.include_self),
@@ -415,6 +421,7 @@ impl Options {
             .probe_with(families.need(Family::Process, Need::Optional), Process::default())
             .probe_with(families.need(Family::Syscall, Need::Off), self.syscall_probe()?)
             .probe_with(families.need(Family::Sched, Need::Off), Sched::default().sample(one_in))
+            .probe_with(families.need(Family::Memory, Need::Off), self.memory_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));
@@ -435,6 +442,10 @@ impl Options {
         };
         let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
         Ok(Syscalls::of(set).min_duration(least).sample(self.one_in()))
+    }
+
+    fn memory_probe(&self) -> Memory {
+        Memory::default().minor_faults(self.minor_faults.map_or(0, NonZero::get)).sample(self.one_in())
     }
 
     /// What is kept where records are sampled.
@@ -494,12 +505,12 @@ mod tests {
     fn flags_win_and_the_file_fills_in() {
         let above = flags(
             "kprobe-agent --pid 1 --cgroup a --system --from a --demo --probes process --min-duration 1s --sample 2 \
-             --syscalls read --aggregate syscall=kind --interval 1s --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
+             --minor-faults 2 --syscalls read --aggregate syscall=kind --interval 1s --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
              --times wall -o a --capture a --report --stats",
         );
         let below: Options = toml::from_str(
             "pid = [2]\ncgroup = \"b\"\nsystem = true\nfrom = \"b\"\ndemo = true\nprobes = [\"sched\"]\n\
-             min-duration = \"2s\"\nsample = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\nring-bytes = 4096\nduration = \"2s\"\n\
+             min-duration = \"2s\"\nsample = 3\nminor-faults = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\nring-bytes = 4096\nduration = \"2s\"\n\
              include-self = true\nforbid-rung = [\"raw_tp\"]\noutput = \"json\"\ntimes = \"relative\"\n\
              output-file = \"b\"\ncapture = \"b\"\nreport = \"json\"\nstats = \"json\"\n",
         )

@@ -2,9 +2,9 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        CgroupNamed, Histogram, Lost, Marker, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
-        Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, ThreadSeed,
-        TypedEvent,
+        CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec,
+        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
+        SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
 
@@ -78,6 +78,8 @@ any_event!(
     ProcessExit,
     ProcessRename,
     Syscall,
+    MemoryFaultMajor,
+    MemoryFaultMinor,
     SecurityCapability,
     Lost,
     Marker,

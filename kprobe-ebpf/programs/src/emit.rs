@@ -10,8 +10,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kprobe_core::abi::{
-    Config, Counters, Family, Header, Kind, MAX_RECORD, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
-    ReaderState, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, aggregate_by,
+    Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, ProcessExec,
+    ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
+    SecurityCapability, Syscall, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -69,6 +70,8 @@ bodies! {
     PROCESS_EXIT process_exit: ProcessExit;
     PROCESS_RENAME process_rename: ProcessRename;
     SYSCALL syscall: Syscall, |call, now| (now.wrapping_sub(call.enter_ns), call.nr.into());
+    MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor;
+    MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
 }
 
@@ -123,15 +126,6 @@ pub fn now() -> u64 {
 /// `now` is the time of the event. `body` is called when there is room in the ring.
 #[inline(always)]
 pub fn emit<B: Body>(who: impl Who, now: u64, body: impl FnOnce() -> B) {
-    let slot = const {
-        assert!(size_of::<B>().is_multiple_of(8) && align_of::<B>() <= 8);
-        assert!(size_of::<Record<B>>() == size_of::<Header>() + size_of::<B>());
-        assert!(size_of::<Record<B>>() <= MAX_RECORD);
-        match B::KIND.slot() {
-            Some(slot) => slot,
-            None => panic!("a kind that programs emit needs a counter slot"),
-        }
-    };
     if B::IS_MEASURED
         && let Some(family) = B::KIND.family()
     {
@@ -142,9 +136,16 @@ pub fn emit<B: Body>(who: impl Who, now: u64, body: impl FnOnce() -> B) {
             return;
         }
     }
+    emit_one_in(who, now, family_one_in(B::KIND), body);
+}
+
+/// Likewise, of an event that has a rate of its own.
+#[inline(always)]
+pub fn emit_one_in<B: Body>(who: impl Who, now: u64, one_in: u32, body: impl FnOnce() -> B) {
+    let slot = slot_of::<B>();
     let Some(cpu) = Cpu::current() else { return };
     let counters = cpu.counters(slot);
-    if !is_sampled(B::KIND, counters) {
+    if !is_sampled(one_in, counters) {
         return;
     }
     let shard = cpu.number & SHARD_MASK.get();
@@ -181,13 +182,41 @@ const fn is_users(kind: Kind) -> bool {
     matches!(kind.family(), Some(Family::User))
 }
 
+/// Counts an event that passed the filter among those that sampling leaves out, without a record.
+#[inline(always)]
+pub fn count_only<B: Body>() {
+    if let Some(cpu) = Cpu::current() {
+        // SAFETY: the counters are in a map element.
+        atomic::add(unsafe { &raw mut (*cpu.counters(slot_of::<B>())).sampled_out }, 1);
+    }
+}
+
+/// Where the records of a body are counted.
+#[inline(always)]
+fn slot_of<B: Body>() -> usize {
+    const {
+        assert!(size_of::<B>().is_multiple_of(8) && align_of::<B>() <= 8);
+        assert!(size_of::<Record<B>>() == size_of::<Header>() + size_of::<B>());
+        assert!(size_of::<Record<B>>() <= MAX_RECORD);
+        match B::KIND.slot() {
+            Some(slot) => slot,
+            None => panic!("a kind that programs emit needs a counter slot"),
+        }
+    }
+}
+
+/// How many records of its family one is kept of.
+#[inline(always)]
+fn family_one_in(kind: Kind) -> u32 {
+    let Some(family) = kind.family() else { return 1 };
+    // SAFETY: the pointer is to a map element.
+    config()
+        .map_or(1, |config| unsafe { (&raw const (*config).sample_one_in[family as usize]).read_volatile() })
+}
+
 /// Whether sampling keeps the next record of the kind that `counters` belong to.
 #[inline(always)]
-fn is_sampled(kind: Kind, counters: *mut Counters) -> bool {
-    let Some(family) = kind.family() else { return true };
-    let Some(config) = config() else { return true };
-    // SAFETY: the pointer is to a map element.
-    let one_in = unsafe { (&raw const (*config).sample_one_in[family as usize]).read_volatile() };
+fn is_sampled(one_in: u32, counters: *mut Counters) -> bool {
     if one_in <= 1 {
         return true;
     }

@@ -101,6 +101,10 @@ pub static LOADER_TGID: Frozen<u32> = Frozen::new(0);
 #[unsafe(no_mangle)]
 pub static HAS_GROUP_DEAD: Frozen<u8> = Frozen::new(0);
 
+/// One of so many minor page faults is recorded; 0: none, they are only counted.
+#[unsafe(no_mangle)]
+pub static MINOR_FAULTS_ONE_IN: Frozen<u32> = Frozen::new(0);
+
 /// Where the waker's context comes from: one of [`kprobe_core::abi::context_source`].
 #[unsafe(no_mangle)]
 pub static CONTEXT_SOURCE: Frozen<u32> = Frozen::new(0);

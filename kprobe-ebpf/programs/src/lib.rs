@@ -46,6 +46,8 @@ pub mod context;
 pub mod cpu;
 pub mod current;
 pub mod emit;
+pub mod fault;
+pub mod file;
 pub mod filter;
 pub mod follow;
 pub mod frozen;

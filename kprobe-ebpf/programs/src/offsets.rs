@@ -37,16 +37,24 @@ offsets! {
     /// x86 only: with it, system calls of 32-bit programs and of the x32 ABI are told apart. May be absent.
     OFF_TASK_STRUCT_THREAD_INFO_STATUS = task_struct.thread_info.status;
 
+    /// Page faults that the thread has had, by kind.
+    OFF_TASK_STRUCT_MIN_FLT = task_struct.min_flt;
+    OFF_TASK_STRUCT_MAJ_FLT = task_struct.maj_flt;
+
     OFF_SIGNAL_STRUCT_LIVE = signal_struct.live.counter;
     OFF_SIGNAL_STRUCT_FLAGS = signal_struct.flags;
     OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE = signal_struct.group_exit_code;
 
-    /// With the next four the identity of the executable. May be absent.
+    /// With the next four the identity of the executable; the last four are also those of any other file. May be absent.
     OFF_MM_STRUCT_EXE_FILE = mm_struct.exe_file;
     OFF_FILE_F_INODE = file.f_inode;
     OFF_INODE_I_INO = inode.i_ino;
     OFF_INODE_I_SB = inode.i_sb;
     OFF_SUPER_BLOCK_S_DEV = super_block.s_dev;
+
+    OFF_VM_AREA_STRUCT_VM_FILE = vm_area_struct.vm_file;
+    /// In the context of a program at a perf event, not in kernel memory.
+    OFF_BPF_PERF_EVENT_DATA_ADDR = bpf_perf_event_data.addr;
 
     OFF_USER_NAMESPACE_LEVEL = user_namespace.level;
 

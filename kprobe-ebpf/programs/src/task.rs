@@ -4,11 +4,11 @@ use kprobe_core::abi::COMM_LEN;
 
 use crate::{
     current::Thread,
+    file,
     memory::{Memory, Object, text},
     offsets::{
-        ABSENT, OFF_CGROUP_KN, OFF_CSS_SET_DFL_CGRP, OFF_FILE_F_INODE, OFF_INODE_I_INO, OFF_INODE_I_SB,
-        OFF_KERNFS_NODE_ID, OFF_MM_STRUCT_EXE_FILE, OFF_SIGNAL_STRUCT_FLAGS,
-        OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE, OFF_SIGNAL_STRUCT_LIVE, OFF_SUPER_BLOCK_S_DEV,
+        ABSENT, OFF_CGROUP_KN, OFF_CSS_SET_DFL_CGRP, OFF_KERNFS_NODE_ID, OFF_MM_STRUCT_EXE_FILE,
+        OFF_SIGNAL_STRUCT_FLAGS, OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE, OFF_SIGNAL_STRUCT_LIVE,
         OFF_TASK_STRUCT_CGROUPS, OFF_TASK_STRUCT_COMM, OFF_TASK_STRUCT_EXIT_CODE,
         OFF_TASK_STRUCT_GROUP_LEADER, OFF_TASK_STRUCT_MM, OFF_TASK_STRUCT_PID, OFF_TASK_STRUCT_PRIO,
         OFF_TASK_STRUCT_REAL_PARENT, OFF_TASK_STRUCT_SIGNAL, OFF_TASK_STRUCT_START_BOOTTIME,
@@ -127,21 +127,11 @@ impl<M: Memory> Task<M> {
     /// Identity of the executable it runs: inode number and device.
     #[inline(always)]
     pub fn executable(&self) -> Option<(u64, u32)> {
-        let parts = [
-            &OFF_TASK_STRUCT_MM,
-            &OFF_MM_STRUCT_EXE_FILE,
-            &OFF_FILE_F_INODE,
-            &OFF_INODE_I_INO,
-            &OFF_INODE_I_SB,
-            &OFF_SUPER_BLOCK_S_DEV,
-        ];
+        let parts = [&OFF_TASK_STRUCT_MM, &OFF_MM_STRUCT_EXE_FILE];
         if parts.iter().any(|offset| offset.get() == ABSENT) {
             return None;
         }
-        let file = self.0.follow(&OFF_TASK_STRUCT_MM).follow(&OFF_MM_STRUCT_EXE_FILE);
-        let inode = file.follow(&OFF_FILE_F_INODE);
-        let device = inode.follow(&OFF_INODE_I_SB).load(&OFF_SUPER_BLOCK_S_DEV);
-        Some((inode.load(&OFF_INODE_I_INO), device))
+        file::identity(self.0.follow(&OFF_TASK_STRUCT_MM).follow(&OFF_MM_STRUCT_EXE_FILE))
     }
 
     /// The id of its cgroup in the v2 hierarchy.

@@ -5,6 +5,7 @@ use crate::{btf::Btf, probe::Target};
 const TASK: &str = "struct task_struct *";
 const CRED: &str = "const struct cred *";
 const USER_NS: &str = "struct user_namespace *";
+const VMA: &str = "struct vm_area_struct *";
 const REGS: &str = "struct pt_regs *";
 /// Any type that is not a pointer: kernels write `int` and `long` in more than one way.
 const NUMBER: &str = "a number";
@@ -22,6 +23,8 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("sched_waking", &[TASK]),
     ("sched_migrate_task", &[TASK, NUMBER]),
     ("cap_capable", &[CRED, USER_NS, "const struct user_namespace *", NUMBER, NUMBER]),
+    ("page_fault_user", &[NUMBER, REGS, NUMBER]),
+    ("page_fault_kernel", &[NUMBER, REGS, NUMBER]),
 ];
 
 /// What a function takes, and returns: name, parameters, result.
@@ -29,7 +32,10 @@ type Function = (&'static str, &'static [&'static str], &'static str);
 
 /// What the programs take from each function of the kernel that they are attached to. What comes behind is nothing to
 /// them at the entry; those at the return find the result behind all arguments, so there are no others.
-const FUNCTIONS: &[Function] = &[("cap_capable", &[CRED, USER_NS, NUMBER, NUMBER], NUMBER)];
+const FUNCTIONS: &[Function] = &[
+    ("cap_capable", &[CRED, USER_NS, NUMBER, NUMBER], NUMBER),
+    ("handle_mm_fault", &[VMA, NUMBER, NUMBER, REGS], NUMBER),
+];
 
 /// Whether the tracepoints of the running kernel pass what the programs take from them.
 ///
@@ -75,10 +81,11 @@ impl Arguments {
         Self { other, other_functions, has_group_dead: exit.get(1).is_some_and(|found| is_of(found, NUMBER)) }
     }
 
-    /// Why a program cannot be attached there, though there is such a tracepoint. Trace events have fields with names.
+    /// Why a program cannot be attached there, though there is such a tracepoint. Trace events have fields with names, software
+    /// events none.
     pub(crate) fn refusal(&self, target: &Target) -> Option<&str> {
         let other = match target {
-            Target::TraceEvent { .. } => return None,
+            Target::TraceEvent { .. } | Target::SoftwareEvent(_) => return None,
             target if target.is_function() => &self.other_functions,
             _ => &self.other,
         };
@@ -199,7 +206,7 @@ mod tests {
         for program in rungs.flat_map(|rung| &rung.programs) {
             let name = program.target.name();
             let is_listed = match &program.target {
-                Target::TraceEvent { .. } => continue,
+                Target::TraceEvent { .. } | Target::SoftwareEvent(_) => continue,
                 target if target.is_function() => FUNCTIONS.iter().any(|(listed, ..)| *listed == name),
                 _ => ARGUMENTS.iter().any(|(listed, _)| *listed == name),
             };

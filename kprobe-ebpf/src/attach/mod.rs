@@ -18,4 +18,4 @@ pub(crate) use object::{Load, Object, Rings};
 pub(crate) use offsets::Offsets;
 pub(crate) use preflight::Host;
 pub(crate) use report::{FORBIDDEN, skipping};
-pub use report::{MapMemory, Memory, Outcome, ProbeReport, Report, RungReport};
+pub use report::{MapMemory, MemoryUse, Outcome, ProbeReport, Report, RungReport};

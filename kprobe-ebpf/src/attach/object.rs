@@ -7,14 +7,18 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{ArrayOfMaps, HashMap, Map, MapData, MapType},
-    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint},
+    programs::{
+        BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, Program, ProgramError, RawTracePoint, TracePoint,
+        perf_event,
+    },
+    util::online_cpus,
 };
 use kprobe_core::abi::{Config, Kind};
 
 use super::{AttachError, report::MapMemory};
 use crate::{
     btf::Btf,
-    probe::{ProgramPlan, Target},
+    probe::{ProgramPlan, SoftwareEvent, Target},
     recorder::{CpuStates, PidSet},
     ring::{ReaderStates, Ring, RingError},
     shared::SharedArray,
@@ -218,6 +222,19 @@ impl Object {
                 program.load().map_err(|error| refused(&error))?;
                 program.attach(category, name).map_err(|error| refused(&error))?;
             }
+            Target::SoftwareEvent(event) => {
+                let program: &mut PerfEvent = program.try_into().map_err(|error| refused(&error))?;
+                program.load().map_err(|error| refused(&error))?;
+                let event = perf_event::PerfEventConfig::Software(match event {
+                    SoftwareEvent::MajorFaults => perf_event::SoftwareEvent::PageFaultsMaj,
+                    SoftwareEvent::MinorFaults => perf_event::SoftwareEvent::PageFaultsMin,
+                });
+                let each = perf_event::SamplePolicy::Period(1);
+                for cpu in online_cpus().map_err(|(file, error)| format!("{file}: {error}"))? {
+                    let scope = perf_event::PerfEventScope::AllProcessesOneCpu { cpu };
+                    program.attach(event, scope, each, false).map_err(|error| refused(&error))?;
+                }
+            }
         }
         Ok(())
     }
@@ -234,6 +251,7 @@ impl Object {
             Some(Program::FEntry(program)) => program.unload(),
             Some(Program::FExit(program)) => program.unload(),
             Some(Program::KProbe(program)) => program.unload(),
+            Some(Program::PerfEvent(program)) => program.unload(),
             _ => return,
         };
         // The only error is that it was not loaded.
@@ -308,7 +326,11 @@ fn map_data(map: &Map) -> Option<&MapData> {
 
 /// Why a program could not be attached, in one line.
 fn refusal(target: &Target, error: &ProgramError) -> String {
-    let kind = if target.is_function() { "function" } else { "tracepoint" };
+    let kind = match target {
+        Target::SoftwareEvent(_) => "software event",
+        target if target.is_function() => "function",
+        _ => "tracepoint",
+    };
     let name = target.name();
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {

@@ -18,7 +18,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Memory of all maps.
-    pub memory: Memory,
+    pub memory: MemoryUse,
 }
 
 /// One event of a probe.
@@ -58,7 +58,7 @@ pub enum Outcome {
 
 /// Kernel memory of the maps, in bytes. None of it depends on load; task storage grows with the number of threads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Memory {
+pub struct MemoryUse {
     /// All together, but for what is by thread.
     pub total_bytes: u64,
     /// The ring buffers.
@@ -107,7 +107,7 @@ pub(crate) fn skipping(probes: &[ProbeReport]) -> Option<String> {
 impl Report {
     /// Memory of all maps.
     #[must_use]
-    pub const fn memory(&self) -> &Memory {
+    pub const fn memory(&self) -> &MemoryUse {
         &self.memory
     }
 

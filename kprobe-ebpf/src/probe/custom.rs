@@ -3,8 +3,8 @@ use std::{borrow::Cow, marker::PhantomData};
 use kprobe_core::{abi::Family, event::TypedEvent};
 
 use super::{
-    EventPlan, FUNCTION, FamilyPlan, KPROBE, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, TRACE_EVENT,
-    Target, Yields, plan::sealed,
+    EventPlan, FUNCTION, FamilyPlan, KPROBE, ObjectBytes, PERF, ProbeFamily, ProgramPlan, RungPlan,
+    TRACE_EVENT, Target, Yields, plan::sealed,
 };
 
 /// A user's own program, yielding a user's own event. Its kind is one from [`Kind::USER`] (`0x0f00`) to `0x0f0f`, and
@@ -110,6 +110,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
                     Target::FunctionEntry(_) | Target::FunctionExit(_) => FUNCTION,
                     Target::Kprobe(_) | Target::Kretprobe(_) => KPROBE,
                     Target::TraceEvent { .. } => TRACE_EVENT,
+                    Target::SoftwareEvent(_) => PERF,
                 },
                 programs: vec![ProgramPlan { program, target }],
                 needs: Vec::new(),

@@ -2,6 +2,7 @@
 
 mod custom;
 mod list;
+mod memory;
 mod plan;
 mod process;
 mod sched;
@@ -10,9 +11,10 @@ mod syscalls;
 
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
+pub use memory::Memory;
 pub(crate) use plan::{
-    EventPlan, FUNCTION, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT,
-    Target, When, tracepoint_rungs,
+    EventPlan, FUNCTION, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, PERF, ProgramPlan, RAISED_PERF,
+    RungPlan, SoftwareEvent, TRACE_EVENT, Target, When, tracepoint_rungs,
 };
 pub use plan::{ProbeFamily, Yields};
 pub use process::Process;
@@ -27,6 +29,7 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Process::default().plan().0,
         Sched::default().plan().0,
         Syscalls::all().plan().0,
+        Memory::default().plan().0,
         Security::default().plan().0,
     ]
 }

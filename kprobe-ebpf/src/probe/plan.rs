@@ -138,10 +138,21 @@ pub(crate) enum Target {
         /// Its name.
         name: &'static str,
     },
+    /// A software event of perf, on every CPU that is there.
+    SoftwareEvent(SoftwareEvent),
+}
+
+/// A software event of perf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SoftwareEvent {
+    /// `PERF_COUNT_SW_PAGE_FAULTS_MAJ`.
+    MajorFaults,
+    /// `PERF_COUNT_SW_PAGE_FAULTS_MIN`.
+    MinorFaults,
 }
 
 impl Target {
-    /// Of the tracepoint or the function.
+    /// Of the tracepoint, the function or the event.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::BtfTracepoint(name)
@@ -151,6 +162,8 @@ impl Target {
             | Self::Kprobe(name)
             | Self::Kretprobe(name) => name,
             Self::TraceEvent { name, .. } => name,
+            Self::SoftwareEvent(SoftwareEvent::MajorFaults) => "major-faults",
+            Self::SoftwareEvent(SoftwareEvent::MinorFaults) => "minor-faults",
         }
     }
 
@@ -168,7 +181,6 @@ impl ProgramPlan {
         Self { program: Cow::Borrowed(program), target: Target::TraceEvent { category, name } }
     }
 
-    #[expect(dead_code, reason = "for the families to come")]
     pub(crate) const fn fentry(program: &'static str, function: &'static str) -> Self {
         Self { program: Cow::Borrowed(program), target: Target::FunctionEntry(Cow::Borrowed(function)) }
     }
@@ -183,6 +195,10 @@ impl ProgramPlan {
 
     pub(crate) const fn kretprobe(program: &'static str, function: &'static str) -> Self {
         Self { program: Cow::Borrowed(program), target: Target::Kretprobe(Cow::Borrowed(function)) }
+    }
+
+    pub(crate) const fn perf(program: &'static str, event: SoftwareEvent) -> Self {
+        Self { program: Cow::Borrowed(program), target: Target::SoftwareEvent(event) }
     }
 
     pub(crate) const fn raw(program: &'static str, tracepoint: &'static str) -> Self {
@@ -217,6 +233,12 @@ pub(crate) const FUNCTION: &str = "fentry";
 
 /// Name of the rung of breakpoints, at the entry of a function and at its return.
 pub(crate) const KPROBE: &str = "kprobe";
+
+/// Name of the rung of perf's software events.
+pub(crate) const PERF: &str = "perf";
+
+/// Name of the rung where a raw tracepoint says when a fault began and a software event that it is over.
+pub(crate) const RAISED_PERF: &str = "raw_tp+perf";
 
 /// Name of the rung that keeps pending calls in a hash, where there is no task storage.
 pub(crate) const IN_HASH: &str = "raw_tp+hash";

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     attach::{
-        Arguments, AttachError, Host, MapMemory, Memory, Object, Offsets, Report, Rings, Setup, groups,
+        Arguments, AttachError, Host, MapMemory, MemoryUse, Object, Offsets, Report, Rings, Setup, groups,
         skipping,
     },
     filter::Filter,
@@ -432,11 +432,11 @@ impl Object {
     }
 }
 
-fn memory(mut maps: Vec<MapMemory>, ring_bytes: u64) -> Memory {
+fn memory(mut maps: Vec<MapMemory>, ring_bytes: u64) -> MemoryUse {
     maps.retain(|map| map.map != "RINGS");
     maps.push(MapMemory { map: "RINGS".to_owned(), bytes: ring_bytes, per_thread_bytes: None });
     maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));
-    Memory { total_bytes: maps.iter().map(|map| map.bytes).sum(), ring_bytes, maps }
+    MemoryUse { total_bytes: maps.iter().map(|map| map.bytes).sum(), ring_bytes, maps }
 }
 
 #[cfg(test)]

@@ -113,6 +113,13 @@ impl CpuStates {
         rows
     }
 
+    /// Events of a kind that passed the filter, whether or not sampling left them out.
+    pub(crate) fn considered(&self, kind: Kind) -> u64 {
+        let members = [offset_of!(Counters, submitted), offset_of!(Counters, sampled_out)];
+        let of = |cpu| members.map(|member| self.counter(kind, cpu, member).load(Ordering::Relaxed));
+        (0..self.memory.len()).flat_map(of).sum()
+    }
+
     /// Gives every loss since the last call to `report`, once.
     pub(crate) fn take_losses(&self, mut report: impl FnMut(Losses)) {
         for (kind, cpu) in self.each() {

@@ -232,6 +232,13 @@ impl<Probes> Recorder<Probes> {
         self.builtin().map(|object| object.cpus.pair_counts(family)).unwrap_or_default()
     }
 
+    /// Minor page faults of what was selected, recorded or not. With [`Memory`](crate::Memory).
+    #[must_use]
+    pub fn minor_faults(&self) -> u64 {
+        let count = |object: &Object| object.cpus.considered(Kind::MEMORY_FAULT_MINOR);
+        self.builtin().map(count).unwrap_or_default()
+    }
+
     /// How often the kernel skipped a program, because a thread had been preempted inside it on the same CPU (Linux 7.0 and
     /// later) or an interrupt had hit it: an event that left no trace but this count. Reads `/proc`, not for a hot path.
     #[must_use]

@@ -4,12 +4,12 @@ use kprobe_core::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        Arch, Field, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TypedEvent, Value,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Probe, Process, Recorder, Sched, Security, Syscalls};
+use kprobe_ebpf::{Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
 
 struct Own(Origin);
 
@@ -26,7 +26,7 @@ impl TypedEvent for Own {
     fn fields(&self, _: Arch, _: &mut dyn FnMut(&'static str, Value<'_>)) {}
 }
 
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, ())))));
+type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, ()))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -38,6 +38,8 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<ProcessExit, _>(batch).for_each(drop);
     recorder.events::<ProcessRename, _>(batch).for_each(drop);
     recorder.events::<Syscall, _>(batch).for_each(drop);
+    recorder.events::<MemoryFaultMajor, _>(batch).for_each(drop);
+    recorder.events::<MemoryFaultMinor, _>(batch).for_each(drop);
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");

@@ -19,6 +19,7 @@ mod errors;
 mod filters;
 mod life;
 mod losses;
+mod memory;
 mod rungs;
 mod sampling;
 mod sched;
@@ -33,6 +34,7 @@ fn main() {
         life::trials(),
         sched::trials(),
         security::trials(),
+        memory::trials(),
         filters::trials(),
         sampling::trials(),
         aggregates::trials(),

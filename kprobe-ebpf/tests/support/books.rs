@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use kprobe_core::{
-    abi::Kind,
+    abi::{Family, Kind},
     decode::Record,
     event::{Event, Lost, TypedEvent},
     pipeline::{Batch, Gaps, ProbeRow},
 };
-use kprobe_ebpf::{Recorder, SyscallCounts};
+use kprobe_ebpf::{PairCounts, Recorder, SyscallCounts};
 
 /// Records that were received.
 #[derive(Default)]
@@ -25,6 +25,7 @@ pub struct Books {
 pub struct Closed {
     pub rows: Vec<ProbeRow>,
     pub syscalls: SyscallCounts,
+    pub memory: PairCounts,
     received: BTreeMap<Kind, u64>,
 }
 
@@ -66,7 +67,9 @@ impl Books {
         for ((kind, _), count) in self.received {
             *received.entry(kind).or_default() += count;
         }
-        Closed { rows, syscalls, received }
+        let memory = recorder.pair_counts(Family::Memory);
+        assert_eq!(memory.unstored, 0);
+        Closed { rows, syscalls, memory, received }
     }
 }
 

@@ -172,6 +172,8 @@ macro_rules! from_event {
 
 from_event!(
     Histogram,
+    MemoryFaultMajor,
+    MemoryFaultMinor,
     ProcessExec,
     ProcessExit,
     ProcessFork,

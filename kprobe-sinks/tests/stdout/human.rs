@@ -70,6 +70,11 @@ fn every_kind() {
     0.000019 ls:1234        syscall_9999()          = 0                 12.3us
     0.000019 ls:1234        syscall_?()             = 0x8000000000000000 12.3us
     0.000019 ls:1234        write(1, 18446744073709551615) = 0x7fffffffffffffff 12.3us
+    0.000028 ls:1234        major fault (instruction) at 0x7f1234567000, 1.50ms, inode 99 on 8:1
+    0.000028 ls:1234        major fault (read) at 0x7f1234567000, 1.50ms
+    0.000028 ls:1234        major fault at 0x7f1234567000
+    0.000028 ls:1234        minor fault (write) at 0x1000
+    0.000028 ls:1234        minor fault (read by the kernel) at 0x1000 of another process, 1 of 100
     0.000029 ls:1234        CAP_SYS_ADMIN granted
     0.000029 ls:1234        CAP_SYS_CHROOT in user namespace level 1 refused (EPERM), the kernel only wanted to know
     0.000029 ls:1234        CAP_SETUID granted

@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod life;
+pub mod memory;
 mod sched;
 mod security;
 pub mod sys;
@@ -36,6 +37,8 @@ pub fn run(text: &str) -> ! {
         "ping-pong" => sched::ping_pong(arg(0)),
         "naps" => sched::naps(arg(0)),
         "moves" => sched::moves(arg(0)),
+        "faults" => memory::faults(),
+        "gated-faults" => memory::gated(),
         "capabilities" => security::capabilities(),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),

@@ -67,6 +67,10 @@ pub fn cpus() -> Vec<usize> {
     (0..1024).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
+pub fn pid() -> u32 {
+    must(libc::SYS_getpid, [0; 6]) as u32
+}
+
 pub fn tid() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get() as u32
 }

@@ -2,9 +2,9 @@ use kprobe_core::{
     abi::Kind,
     decode::DecodeError,
     event::{
-        Aggregated, Arch, Comm, Entry, Event, Histogram, Lost, Origin, ProcessExec, ProcessExit, ProcessFork,
-        ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Tgid, Tid,
-        Value, WakeContext, errno_name, signal_name,
+        Aggregated, Arch, Comm, Entry, Event, Histogram, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin,
+        PageFault, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        SchedWaking, SecurityCapability, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
     },
     pipeline::Enriched,
 };
@@ -34,6 +34,8 @@ impl Scene<'_> {
             Event::ProcessExec(event) => self.put_exec(line, event),
             Event::ProcessExit(event) => put_exit(line, event),
             Event::ProcessRename(event) => self.put_rename(line, event),
+            Event::MemoryFaultMajor(event) => put_major_fault(line, event),
+            Event::MemoryFaultMinor(event) => put_minor_fault(line, event),
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
@@ -168,6 +170,38 @@ fn put_exit(line: &mut Line<'_>, event: &ProcessExit) {
             }
         }
         (None, None) => line.put(format_args!("?")),
+    }
+}
+
+fn put_major_fault(line: &mut Line<'_>, event: &MemoryFaultMajor) {
+    put_fault(line, "major", &event.fault, event.duration_ns());
+    if let Some((inode, device)) = event.file {
+        line.put(format_args!(", inode {inode} on {device}"));
+    }
+}
+
+fn put_minor_fault(line: &mut Line<'_>, event: &MemoryFaultMinor) {
+    put_fault(line, "minor", &event.fault, event.duration_ns());
+    if event.one_in > 1 {
+        line.put(format_args!(", 1 of {}", event.one_in));
+    }
+}
+
+fn put_fault(line: &mut Line<'_>, which: &str, fault: &PageFault, duration_ns: Option<u64>) {
+    line.styled(WORD, format_args!("{which} fault"));
+    if let Some(access) = fault.access {
+        let how = match (access.write, access.exec) {
+            (true, _) => "write",
+            (false, true) => "instruction",
+            (false, false) => "read",
+        };
+        let by = if access.user { "" } else { " by the kernel" };
+        line.put(format_args!(" ({how}{by})"));
+    }
+    let whose = if fault.remote { " of another process" } else { "" };
+    line.put(format_args!(" at {:#x}{whose}", fault.address));
+    if let Some(duration_ns) = duration_ns {
+        line.put(format_args!(", {}", Span(duration_ns)));
     }
 }
 

@@ -161,6 +161,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     let mut samples = scheduler();
     samples.extend(processes());
     samples.extend(syscalls());
+    samples.extend(faults());
     samples.extend(security());
     samples.extend(metas());
     samples.push(Sample::new(at(90, CACHE_MISS), &4096_u64).comm(b"app").context("c0ffee", 9));
@@ -257,6 +258,26 @@ fn syscalls() -> Vec<Sample> {
     .iter()
     .map(|body| Sample::new(header, body).comm(b"ls"))
     .collect()
+}
+
+fn faults() -> Vec<Sample> {
+    let header = at(29, Kind::MEMORY_FAULT_MAJOR);
+    let major = |flags| abi::MemoryFaultMajor {
+        begin_ns: header.ktime_ns - 1_500_000,
+        address: 0x7f12_3456_7000,
+        inode: 99,
+        device: 8 << 20 | 1,
+        flags,
+    };
+    let minor = |one_in, flags| abi::MemoryFaultMinor { begin_ns: 0, address: 0x1000, one_in, flags };
+    let user = abi::FAULT_HAS_ACCESS | abi::FAULT_USER;
+    let file = abi::FAULT_HAS_BEGIN | abi::FAULT_HAS_FILE;
+    let majors = [file | user | abi::FAULT_EXEC, abi::FAULT_HAS_BEGIN | user, 0];
+    let minors = [(1, user | abi::FAULT_WRITE), (100, abi::FAULT_HAS_ACCESS | abi::FAULT_REMOTE)];
+    let majors = majors.map(|flags| Sample::new(header, &major(flags)).comm(b"ls"));
+    let header = at(29, Kind::MEMORY_FAULT_MINOR);
+    let minors = minors.map(|(one_in, flags)| Sample::new(header, &minor(one_in, flags)).comm(b"ls"));
+    majors.into_iter().chain(minors).collect()
 }
 
 fn security() -> Vec<Sample> {

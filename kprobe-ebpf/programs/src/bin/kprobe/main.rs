@@ -4,7 +4,8 @@
 //! - `_raw`: a raw tracepoint, whose arguments are read by a helper;
 //! - `_tp`: a `tracepoint` by way of perf, which alone disables preemption on Linux 7.0 and later (see the library);
 //! - `_entry`, `_exit`: a function whose arguments have types (`fentry`, `fexit`);
-//! - `_kprobe`, `_kretprobe`: a breakpoint at a function, and at its return.
+//! - `_kprobe`, `_kretprobe`: a breakpoint at a function, and at its return;
+//! - `_perf`: a software event of perf.
 #![no_std]
 #![no_main]
 
@@ -16,6 +17,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[macro_use]
 mod targets;
 
+mod memory;
 mod process;
 mod sched;
 mod security;

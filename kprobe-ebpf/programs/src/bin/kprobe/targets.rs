@@ -30,7 +30,6 @@ macro_rules! tp {
     };
 }
 
-#[expect(unused_macros, reason = "for families to come")]
 macro_rules! entry {
     ($name:ident, $function:tt, $program:expr) => {
         #[::aya_ebpf::macros::fentry(function = $function)]
@@ -66,6 +65,16 @@ macro_rules! kretprobe {
         #[::aya_ebpf::macros::kretprobe(function = $function)]
         fn $name(ctx: ::aya_ebpf::programs::RetProbeContext) -> u32 {
             ($program)(::kprobe_programs::args::Frame::of(&ctx));
+            0
+        }
+    };
+}
+
+macro_rules! perf {
+    ($name:ident, $program:expr) => {
+        #[::aya_ebpf::macros::perf_event]
+        fn $name(ctx: ::aya_ebpf::programs::PerfEventContext) -> u32 {
+            ($program)(&ctx);
             0
         }
     };
