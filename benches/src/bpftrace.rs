@@ -37,6 +37,11 @@ tracepoint:raw_syscalls:sys_exit /pid == $1/ {
     printf("%llu %u %u %u %ld %ld %llu\n", nsecs, pid, tid, cpu, args.id, args.ret, nsecs - @enter[tid]);
 }
 "#;
+/// The same, summed up in the kernel.
+const SUMS: &str = r#"
+tracepoint:raw_syscalls:sys_enter /pid == $1/ { @enter[tid] = nsecs; }
+tracepoint:raw_syscalls:sys_exit /pid == $1/ { @ns[args.id] = hist(nsecs - @enter[tid]); }
+"#;
 const ATTACHED: &str = "Attached 2 probes";
 
 /// Where it is.
@@ -110,9 +115,18 @@ impl Bpftrace {
 
     /// Prints the calls of a process from now on, into memory: what reads it must not compete with bpftrace.
     pub(crate) fn print_calls_of(&self, tgid: u32) -> Result<Printing> {
+        self.start(&["-e", SCRIPT, &tgid.to_string()])
+    }
+
+    /// Sums up the durations of the calls of a process from now on.
+    pub(crate) fn sum_up_calls_of(&self, tgid: u32) -> Result<Printing> {
+        self.start(&["-e", SUMS, &tgid.to_string()])
+    }
+
+    fn start(&self, script: &[&str]) -> Result<Printing> {
         let stdout = File::from(memfd_create(c"bpftrace", MemfdFlags::CLOEXEC)?);
         // Several lines to a write: the cheapest way to print.
-        let args = ["--no-warnings", "-B", "full", "-e", SCRIPT, &tgid.to_string()];
+        let args = [&["--no-warnings", "-B", "full"], script].concat();
         let mut child = self
             .command(&args)
             .stdin(Stdio::null())
@@ -142,13 +156,40 @@ impl Printing {
         bail!("bpftrace ended: {said}")
     }
 
-    /// Ends it and looks at every line. `tgid` is the process, `parent` what its `getppid` returns.
-    pub(crate) fn stop(mut self, tgid: u32, parent: u32) -> Result<Printed> {
+    fn end(&mut self) -> Result<String> {
         kill_process(Pid::from_child(&self.child), Signal::INT)?;
         let status = self.child.wait()?;
         let mut said = String::new();
         self.stderr.read_to_string(&mut said)?;
         ensure!(status.success(), "bpftrace ended with {status}: {said}");
+        Ok(said)
+    }
+
+    /// Ends it; how many calls of `getppid` its histogram has.
+    pub(crate) fn stop_sums(mut self) -> Result<u64> {
+        let said = self.end()?;
+        ensure!(said.trim().is_empty(), "bpftrace said {said:?}");
+        self.stdout.rewind()?;
+        let title = format!("@ns[{}]:", libc::SYS_getppid);
+        let (mut calls, mut is_getppid) = (0, false);
+        for line in BufReader::new(&self.stdout).lines() {
+            let line = line?;
+            if line.starts_with('@') {
+                is_getppid = line.trim_end() == title;
+            } else if is_getppid && line.starts_with(['[', '(']) {
+                // [256, 512)  count |@@@|
+                let count =
+                    line.split([')', ']']).next_back().and_then(|rest| rest.split_whitespace().next());
+                let count: u64 = count.and_then(|count| count.parse().ok()).context(line.clone())?;
+                calls += count;
+            }
+        }
+        Ok(calls)
+    }
+
+    /// Ends it and looks at every line. `tgid` is the process, `parent` what its `getppid` returns.
+    pub(crate) fn stop(mut self, tgid: u32, parent: u32) -> Result<Printed> {
+        let said = self.end()?;
         let mut printed = Printed { calls: 0, others: 0, complaints: Vec::new() };
         printed.complaints.extend(said.lines().filter(|line| !line.is_empty()).map(str::to_owned));
         self.stdout.rewind()?;

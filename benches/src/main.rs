@@ -24,7 +24,9 @@ mod recorder;
 mod report;
 mod resident;
 mod stats;
+mod summed;
 mod sustained;
+mod switches;
 mod workload;
 
 use std::{os::fd::RawFd, path::PathBuf};
@@ -68,10 +70,14 @@ enum Test {
     T1,
     /// Sustained hand-off; vs libbpf.
     T3,
+    /// Durations of system calls, summed up in the kernel; vs bpftrace `hist`.
+    T4,
     /// A record for each system call; vs bpftrace `printf`.
     T5,
     /// A system call that is filtered out; vs an empty pair of programs.
     T6,
+    /// Switches and wake-ups, recorded and summed up; vs nothing attached.
+    T7,
 }
 
 #[derive(Subcommand)]
@@ -103,7 +109,8 @@ fn main() -> Result<()> {
     let page = args.write.as_deref().map(Page::open).transpose()?;
     let needs_libbpf = wants(Test::T1) || wants(Test::T3);
     let libbpf = needs_libbpf.then(|| peer::build(args.offline)).transpose()?;
-    let bpftrace = wants(Test::T5).then(|| Bpftrace::install(args.offline)).transpose()?;
+    let bpftrace =
+        (wants(Test::T4) || wants(Test::T5)).then(|| Bpftrace::install(args.offline)).transpose()?;
     machine::take_precedence()?;
     machine::pin(machine::PRODUCER_CORE)?;
 
@@ -129,15 +136,23 @@ fn main() -> Result<()> {
         }
     }
     if let Some(bpftrace) = &bpftrace {
-        eprintln!("T5");
         report.peers.push(bpftrace.version()?);
-        let (row, note) = emitted::measure(bpftrace, effort)?;
-        report.rows.push(row);
-        report.notes.push(note);
+        if wants(Test::T4) {
+            eprintln!("T4");
+            report.add(summed::measure(bpftrace, effort)?);
+        }
+        if wants(Test::T5) {
+            eprintln!("T5");
+            report.add(emitted::measure(bpftrace, effort)?);
+        }
     }
     if wants(Test::T6) {
         eprintln!("T6");
         report.rows.push(filtered::measure(effort)?);
+    }
+    if wants(Test::T7) {
+        eprintln!("T7");
+        report.rows.extend(switches::measure(effort)?);
     }
     report.peers.dedup();
     if effort.quick {

@@ -3,21 +3,26 @@
 use std::{
     io::{BufRead as _, stdin},
     sync::mpsc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use kprobe_core::{
+    abi::{Family, Kind},
     decode::Record,
-    event::{Event, Syscall, Tgid},
+    event::{Aggregated, Event, Histogram, Syscall, Tgid},
     pipeline::{Batch, BatchBuf, Gaps, Source as _},
 };
-use kprobe_ebpf::{Filter, Recorder, Syscalls};
+use kprobe_ebpf::{By, Filter, Recorder, RecorderBuilder, Sched, Syscalls};
 
 use crate::{
     child::{Talker, say},
     machine::{CONSUMER_CORE, pin},
     outcome::Recorded,
 };
+
+/// An interval that does not end before the recording does.
+const FAR: Duration = Duration::from_secs(3600);
 
 /// The harness's end of it.
 #[derive(Debug)]
@@ -34,7 +39,26 @@ impl OurRecorder {
 
     /// Records every system call of a child of this process, until [`stop`](Self::stop).
     pub(crate) fn record(&mut self, child: u32) -> Result<()> {
-        self.0.tell(&format!("record {child} {}", std::process::id()))?;
+        self.begin("record", child)
+    }
+
+    /// Sums up the durations of its system calls in the kernel.
+    pub(crate) fn sum_up(&mut self, child: u32) -> Result<()> {
+        self.begin("sum-up", child)
+    }
+
+    /// Records the switches and wake-ups of a process.
+    pub(crate) fn record_switches(&mut self, child: u32) -> Result<()> {
+        self.begin("record-switches", child)
+    }
+
+    /// Sums up in the kernel how long its threads run and wait.
+    pub(crate) fn sum_up_switches(&mut self, child: u32) -> Result<()> {
+        self.begin("sum-up-switches", child)
+    }
+
+    fn begin(&mut self, what: &str, child: u32) -> Result<()> {
+        self.0.tell(&format!("{what} {child} {}", std::process::id()))?;
         self.0.ready()
     }
 
@@ -50,29 +74,49 @@ pub(crate) fn serve(core: usize) -> Result<()> {
     let mut lines = stdin().lock().lines();
     while let Some(line) = lines.next().transpose()? {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let ["record", tgid, parent] = words[..] else { bail!("unknown command {line:?}") };
-        let recorded = record(Tgid(tgid.parse()?), parent.parse()?, || {
+        let [what, tgid, parent] = words[..] else { bail!("unknown command {line:?}") };
+        let tgid = Tgid(tgid.parse()?);
+        let builder = Recorder::builder().filter(Filter::tgids([tgid])).aggregate_every(FAR);
+        let sched = Sched::default().without_migrate();
+        let until = || {
             say("ready")?;
             let line = lines.next().transpose()?;
             match line.as_deref() {
                 Some("stop") => Ok(()),
                 _ => bail!("unknown command {line:?}"),
             }
-        })?;
-        say(recorded)?;
+        };
+        let seen = Seen::new(tgid, parent.parse()?);
+        let recorded = match what {
+            "record" => record(builder.require(Syscalls::all()), seen, until),
+            "sum-up" => {
+                let builder = builder.require(Syscalls::all()).aggregate(Family::Syscall, By::Subject);
+                record(builder, seen, until)
+            }
+            "record-switches" => record(builder.require(sched), seen, until),
+            "sum-up-switches" => {
+                record(builder.require(sched).aggregate(Family::Sched, By::Tgid), seen, until)
+            }
+            _ => bail!("unknown command {line:?}"),
+        };
+        say(recorded?)?;
     }
     Ok(())
 }
 
 /// Records until `until` returns.
-fn record(tgid: Tgid, parent: i64, until: impl FnOnce() -> Result<()>) -> Result<Recorded> {
-    let recorder = Recorder::builder().require(Syscalls::all()).filter(Filter::tgids([tgid])).attach()?;
-    let (back, seen) = mpsc::channel();
-    let mut returned = Returned { seen: Some(Seen::new(tgid, parent)), back };
+fn record<Probes: Send + 'static>(
+    builder: RecorderBuilder<Probes>,
+    seen: Seen,
+    until: impl FnOnce() -> Result<()>,
+) -> Result<Recorded> {
+    let recorder = builder.attach()?;
+    let (back, counted) = mpsc::channel();
+    let mut returned = Returned { seen: Some(seen), back };
     let draining = recorder.spawn_thread(move |batch| returned.take(&batch))?;
     until()?;
     let mut recorder = draining.stop()?;
-    let mut seen: Seen = seen.recv().context("the drain thread keeps its counts")?;
+    let mut seen: Seen = counted.recv().context("the drain thread keeps its counts")?;
     recorder.stop();
     let mut buf = BatchBuf::default();
     loop {
@@ -143,10 +187,30 @@ impl Seen {
         self.gaps.observe(record);
         match Event::decode(record) {
             Ok(Some(Event::Syscall(call))) => self.take_call(&call),
+            Ok(Some(Event::SchedSwitch(switch))) => {
+                let is_ours = switch.origin.tgid == self.tgid || switch.next_tgid == self.tgid;
+                self.recorded.calls += u64::from(switch.origin.tgid == self.tgid);
+                self.recorded.errors += u64::from(!is_ours);
+            }
+            Ok(Some(Event::SchedWaking(waking))) => {
+                let is_ours = waking.wakee_tgid == self.tgid || waking.origin.tgid == self.tgid;
+                self.recorded.others += u64::from(waking.wakee_tgid == self.tgid);
+                self.recorded.errors += u64::from(!is_ours);
+            }
+            Ok(Some(Event::Histogram(sums))) => self.take_sums(&sums),
             // What user space says about the stream.
             Ok(Some(event)) if event.origin().cpu.is_none() => {}
             _ => self.recorded.errors += 1,
         }
+    }
+
+    fn take_sums(&mut self, sums: &Histogram) {
+        let is_counted = match sums.of {
+            Aggregated::Subject(nr) => i64::try_from(nr) == Ok(libc::SYS_getppid),
+            _ => sums.kind == Kind::SCHED_SWITCH,
+        };
+        *if is_counted { &mut self.recorded.calls } else { &mut self.recorded.others } += sums.count();
+        self.recorded.errors += u64::from(sums.sum_ns < sums.count());
     }
 
     #[inline]

@@ -67,6 +67,14 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
 }
 
+impl Report {
+    /// A row, and what it does not have room for.
+    pub(crate) fn add(&mut self, (row, note): (Row, String)) {
+        self.rows.push(row);
+        self.notes.push(note);
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Machine: {}  ", machine::describe())?;
