@@ -47,6 +47,8 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         MemoryFaultMajor { begin_ns, address, inode, device, flags }
         MemoryFaultMinor { begin_ns, address, one_in, flags }
         SecurityCapability { capability, result, user_ns_level, flags }
+        PipeWrite { inode, start, end, device, call, flags }
+        PipeRead { inode, start, end, device, call, flags }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         HistogramKey { key, kind, reserved }
         HistogramCounts { sum, counts }

@@ -30,6 +30,8 @@ pub enum Family {
     Irq = 8,
     /// Security checks.
     Security = 9,
+    /// Pipes.
+    Pipe = 12,
     /// A user's own probes.
     User = 15,
 }
@@ -147,6 +149,11 @@ kinds! {
 
     /// A capability was checked.
     SECURITY_CAPABILITY = 0x0901, "security.capability", slot 22;
+
+    /// Bytes were put into a pipe.
+    PIPE_WRITE = 0x0c01, "pipe.write", slot 28;
+    /// Bytes were taken out of a pipe.
+    PIPE_READ = 0x0c02, "pipe.read", slot 29;
 }
 
 impl Kind {
@@ -167,6 +174,7 @@ impl Kind {
             7 => Family::Lock,
             8 => Family::Irq,
             9 => Family::Security,
+            12 => Family::Pipe,
             15 => Family::User,
             _ => return None,
         })
@@ -198,6 +206,7 @@ impl Family {
             Self::Lock => "lock",
             Self::Irq => "irq",
             Self::Security => "security",
+            Self::Pipe => "pipe",
             Self::User => "user",
         }
     }

@@ -2,9 +2,9 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec,
-        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, ThreadSeed, TypedEvent,
+        CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, PipeRead,
+        PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
 
@@ -81,6 +81,8 @@ any_event!(
     MemoryFaultMajor,
     MemoryFaultMinor,
     SecurityCapability,
+    PipeWrite,
+    PipeRead,
     Lost,
     Marker,
     Sampling,

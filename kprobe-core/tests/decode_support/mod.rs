@@ -27,6 +27,8 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::MEMORY_FAULT_MAJOR, 32),
     (Kind::MEMORY_FAULT_MINOR, 24),
     (Kind::SECURITY_CAPABILITY, 16),
+    (Kind::PIPE_WRITE, 32),
+    (Kind::PIPE_READ, 32),
 ];
 
 /// Decodes in every way there is; none may panic, and all must agree.

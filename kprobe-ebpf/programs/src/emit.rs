@@ -10,9 +10,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kprobe_core::abi::{
-    Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, ProcessExec,
-    ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
-    SecurityCapability, Syscall, aggregate_by,
+    Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead,
+    PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch,
+    SchedWaking, SecurityCapability, Syscall, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -73,6 +73,8 @@ bodies! {
     MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor;
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
+    PIPE_WRITE pipe_write: PipeWrite;
+    PIPE_READ pipe_read: PipeRead;
 }
 
 /// A record.

@@ -1,9 +1,94 @@
-//! `struct file`.
+//! `struct file`, and how a descriptor leads to one.
 
 use crate::{
-    memory::{Memory, Object},
-    offsets::{ABSENT, OFF_FILE_F_INODE, OFF_INODE_I_INO, OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV},
+    memory::{Memory, Object, Probed},
+    offsets::{
+        ABSENT, OFF_FDTABLE_FD, OFF_FDTABLE_MAX_FDS, OFF_FILE_F_INODE, OFF_FILE_F_MODE, OFF_FILES_STRUCT_FDT,
+        OFF_INODE_I_INO, OFF_INODE_I_MODE, OFF_INODE_I_PIPE, OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV,
+        OFF_TASK_STRUCT_FILES,
+    },
+    task::Task,
 };
+
+/// An open file.
+#[derive(Clone, Copy)]
+pub struct File(Object<Probed>);
+
+// include/linux/fs.h
+const FMODE_WRITE: u32 = 2;
+
+impl File {
+    /// No file at all: what is read of it is 0.
+    pub const NONE: Self = Self(Object::NONE);
+
+    /// The file at an address that the kernel gave.
+    #[inline(always)]
+    pub fn new(address: u64) -> Self {
+        Self(Object::new(address as *const u8))
+    }
+
+    /// What a descriptor stands for in the process of a thread; [`Self::NONE`] if it is not open.
+    #[inline(always)]
+    pub fn of<M: Memory>(task: Task<M>, fd: u32) -> Self {
+        let table =
+            Object::<M>::new(task.address()).follow(&OFF_TASK_STRUCT_FILES).follow(&OFF_FILES_STRUCT_FDT);
+        if fd >= table.load::<u32>(&OFF_FDTABLE_MAX_FDS) {
+            return Self::NONE;
+        }
+        let files: u64 = table.load(&OFF_FDTABLE_FD);
+        // SAFETY: see `Memory::load`; the table has room for the descriptor.
+        Self::new(unsafe { Probed::load((files + u64::from(fd) * 8) as *const u8) })
+    }
+
+    /// Whether it is open for writing.
+    #[inline(always)]
+    pub fn is_writable(self) -> bool {
+        self.0.load::<u32>(&OFF_FILE_F_MODE) & FMODE_WRITE != 0
+    }
+
+    /// What it is a file of.
+    #[inline(always)]
+    pub fn inode(self) -> Inode {
+        Inode(self.0.follow(&OFF_FILE_F_INODE))
+    }
+}
+
+/// What a file is of.
+#[derive(Clone, Copy)]
+pub struct Inode(Object<Probed>);
+
+// include/uapi/linux/stat.h
+const S_IFMT: u16 = 0o170_000;
+const S_IFIFO: u16 = 0o010_000;
+
+impl Inode {
+    /// No file's.
+    pub const NONE: Self = Self(Object::NONE);
+
+    /// Whether it is a pipe, with or without a name.
+    #[inline(always)]
+    pub fn is_fifo(self) -> bool {
+        self.0.load::<u16>(&OFF_INODE_I_MODE) & S_IFMT == S_IFIFO
+    }
+
+    /// `struct pipe_inode_info` of a pipe.
+    #[inline(always)]
+    pub fn pipe(self) -> Object<Probed> {
+        self.0.follow(&OFF_INODE_I_PIPE)
+    }
+
+    /// Its number.
+    #[inline(always)]
+    pub fn number(self) -> u64 {
+        self.0.load(&OFF_INODE_I_INO)
+    }
+
+    /// Its device.
+    #[inline(always)]
+    pub fn device(self) -> u32 {
+        self.0.follow(&OFF_INODE_I_SB).load(&OFF_SUPER_BLOCK_S_DEV)
+    }
+}
 
 /// Which file it is: inode number and device. `None` if the kernel does not tell.
 #[inline(always)]

@@ -104,6 +104,9 @@ pub static HAS_GROUP_DEAD: Frozen<u8> = Frozen::new(0);
 /// One of so many minor page faults is recorded; 0: none, they are only counted.
 #[unsafe(no_mangle)]
 pub static MINOR_FAULTS_ONE_IN: Frozen<u32> = Frozen::new(0);
+/// [`kprobe_core::abi::PipeCall`] by native system call number.
+#[unsafe(no_mangle)]
+pub static PIPE_CALLS: Frozen<[u8; SYSCALL_TABLE]> = Frozen::new([0; SYSCALL_TABLE]);
 
 /// Where the waker's context comes from: one of [`kprobe_core::abi::context_source`].
 #[unsafe(no_mangle)]

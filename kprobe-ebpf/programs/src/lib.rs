@@ -5,9 +5,9 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  tracepoint -> bin/kprobe/ -> sched process syscall follow context     what happened
+//!  tracepoint -> bin/kprobe/ -> sched process syscall pipe ...           what happened
 //!                                   |  storage                            what is remembered of a thread
-//!                                   |  task <- memory <- offsets           kernel structs, at offsets that the loader found
+//!                                   |  task file <- memory <- offsets      kernel structs, at offsets that the loader found
 //!                                   v
 //!                                 filter <- bits, current <- threads       whose events are wanted
 //!                                   v
@@ -53,6 +53,7 @@ pub mod follow;
 pub mod frozen;
 pub mod memory;
 pub mod offsets;
+pub mod pipe;
 pub mod process;
 pub mod sched;
 pub mod security;

@@ -54,6 +54,9 @@ impl Memory for Probed {
 pub struct Object<M>(*const u8, PhantomData<M>);
 
 impl<M: Memory> Object<M> {
+    /// None: what is read of it is 0.
+    pub const NONE: Self = Self(ptr::null(), PhantomData);
+
     /// The struct at an address that the kernel gave.
     #[inline(always)]
     pub fn new<T>(address: *const T) -> Self {

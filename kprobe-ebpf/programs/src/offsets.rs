@@ -55,6 +55,20 @@ offsets! {
     OFF_VM_AREA_STRUCT_VM_FILE = vm_area_struct.vm_file;
     /// In the context of a program at a perf event, not in kernel memory.
     OFF_BPF_PERF_EVENT_DATA_ADDR = bpf_perf_event_data.addr;
+    OFF_TASK_STRUCT_FILES = task_struct.files;
+    OFF_FILES_STRUCT_FDT = files_struct.fdt;
+    OFF_FDTABLE_MAX_FDS = fdtable.max_fds;
+    OFF_FDTABLE_FD = fdtable.fd;
+    OFF_FILE_F_MODE = file.f_mode;
+    OFF_KIOCB_KI_FILP = kiocb.ki_filp;
+    OFF_INODE_I_MODE = inode.i_mode;
+    OFF_INODE_I_PIPE = inode.i_pipe;
+    OFF_PIPE_INODE_INFO_HEAD = pipe_inode_info.head;
+    OFF_PIPE_INODE_INFO_TAIL = pipe_inode_info.tail;
+    OFF_PIPE_INODE_INFO_RING_SIZE = pipe_inode_info.ring_size;
+    OFF_PIPE_INODE_INFO_BUFS = pipe_inode_info.bufs;
+    OFF_PIPE_BUFFER_LEN = pipe_buffer.len;
+    OFF_PIPE_BUFFER_PRIVATE = pipe_buffer.private;
 
     OFF_USER_NAMESPACE_LEVEL = user_namespace.level;
 

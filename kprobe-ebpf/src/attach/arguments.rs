@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{btf::Btf, probe::Target};
 
@@ -7,6 +7,10 @@ const CRED: &str = "const struct cred *";
 const USER_NS: &str = "struct user_namespace *";
 const VMA: &str = "struct vm_area_struct *";
 const REGS: &str = "struct pt_regs *";
+const FILE: &str = "struct file *";
+const IOCB: &str = "struct kiocb *";
+const ITER: &str = "struct iov_iter *";
+const OFFSET: &str = "loff_t *";
 /// Any type that is not a pointer: kernels write `int` and `long` in more than one way.
 const NUMBER: &str = "a number";
 
@@ -35,6 +39,16 @@ type Function = (&'static str, &'static [&'static str], &'static str);
 const FUNCTIONS: &[Function] = &[
     ("cap_capable", &[CRED, USER_NS, NUMBER, NUMBER], NUMBER),
     ("handle_mm_fault", &[VMA, NUMBER, NUMBER, REGS], NUMBER),
+    ("anon_pipe_write", &[IOCB, ITER], NUMBER),
+    ("anon_pipe_read", &[IOCB, ITER], NUMBER),
+    // Their names before 6.15.
+    ("pipe_write", &[IOCB, ITER], NUMBER),
+    ("pipe_read", &[IOCB, ITER], NUMBER),
+    ("do_splice", &[FILE, OFFSET, FILE, OFFSET, NUMBER, NUMBER], NUMBER),
+    ("do_tee", &[FILE, FILE, NUMBER, NUMBER], NUMBER),
+    ("do_sendfile", &[NUMBER, NUMBER, OFFSET, NUMBER, NUMBER], NUMBER),
+    ("__x64_sys_vmsplice", &["const struct pt_regs *"], NUMBER),
+    ("__arm64_sys_vmsplice", &["const struct pt_regs *"], NUMBER),
 ];
 
 /// Whether the tracepoints of the running kernel pass what the programs take from them.
@@ -46,6 +60,8 @@ pub(crate) struct Arguments {
     other: BTreeMap<&'static str, String>,
     /// What is wrong with a function.
     other_functions: BTreeMap<&'static str, String>,
+    /// Functions that are there.
+    functions: BTreeSet<&'static str>,
     /// `sched_process_exit` says itself whether the process ends (Linux 6.16).
     pub(crate) has_group_dead: bool,
 }
@@ -63,9 +79,11 @@ impl Arguments {
             }
         }
         let mut other_functions = BTreeMap::new();
+        let mut functions = BTreeSet::new();
         for (function, params, returns) in FUNCTIONS {
             // That it is absent is said where it is attached to, too.
             let Ok(found) = btf.function(function) else { continue };
+            functions.insert(*function);
             let takes: Vec<_> = found.params.into_iter().map(|param| param.type_name).collect();
             let fits = takes.len() == params.len() && takes.iter().zip(*params).all(|(a, b)| is_of(a, b));
             if !fits || !is_of(&found.returns, returns) {
@@ -78,7 +96,13 @@ impl Arguments {
             }
         }
         let exit = types(btf, "sched_process_exit").unwrap_or_default();
-        Self { other, other_functions, has_group_dead: exit.get(1).is_some_and(|found| is_of(found, NUMBER)) }
+        let has_group_dead = exit.get(1).is_some_and(|found| is_of(found, NUMBER));
+        Self { other, other_functions, functions, has_group_dead }
+    }
+
+    /// Whether the kernel has this function, of those that programs are attached to.
+    pub(crate) fn has_function(&self, name: &str) -> bool {
+        self.functions.contains(name)
     }
 
     /// Why a program cannot be attached there, though there is such a tracepoint. Trace events have fields with names, software
@@ -204,13 +228,14 @@ mod tests {
         let rungs = plans.iter().flat_map(|plan| &plan.events).flat_map(|event| &event.rungs);
         let mut count = 0;
         for program in rungs.flat_map(|rung| &rung.programs) {
-            let name = program.target.name();
-            let is_listed = match &program.target {
-                Target::TraceEvent { .. } | Target::SoftwareEvent(_) => continue,
-                target if target.is_function() => FUNCTIONS.iter().any(|(listed, ..)| *listed == name),
-                _ => ARGUMENTS.iter().any(|(listed, _)| *listed == name),
-            };
-            assert!(is_listed, "{name}");
+            for name in [program.target.name()].into_iter().chain(program.or) {
+                let is_listed = match &program.target {
+                    Target::TraceEvent { .. } | Target::SoftwareEvent(_) => continue,
+                    target if target.is_function() => FUNCTIONS.iter().any(|(listed, ..)| *listed == name),
+                    _ => ARGUMENTS.iter().any(|(listed, _)| *listed == name),
+                };
+                assert!(is_listed, "{name}");
+            }
             count += 1;
         }
         assert!(count > 15, "{count}");

@@ -88,6 +88,7 @@ impl WakeContextSource {
                 let raw = |program: &'static str, tracepoint: &'static str| ProgramPlan {
                     program: program.into(),
                     target: Target::RawTracepoint(tracepoint.into()),
+                    or: None,
                 };
                 let mut programs = vec![raw("context_softirq_exit", "softirq_exit")];
                 programs.extend(HARDIRQS.map(|(_, exit)| raw("context_hardirq_exit", exit)));

@@ -174,8 +174,11 @@ impl Setup<'_> {
         if !self.follow(&mut attached)? && choice.remembers {
             return Ok(Tried::NoMemory);
         }
-        for (event, required) in group.events() {
-            let Some(report) = self.climb(&mut attached, event, required, choice) else {
+        let events = group.plans.iter().flat_map(|(plan, required)| {
+            plan.events.iter().enumerate().map(|(index, event)| (&plan.events[..index], event, *required))
+        });
+        for (before, event, required) in events {
+            let Some(report) = self.climb(&mut attached, before, event, required, choice) else {
                 return Ok(Tried::NoHash);
             };
             if event.kind == Kind::SCHED_WAKING
@@ -223,6 +226,7 @@ impl Setup<'_> {
     fn climb(
         &self,
         attached: &mut Attached,
+        before: &[EventPlan],
         event: &EventPlan,
         required: bool,
         choice: Choice,
@@ -244,7 +248,7 @@ impl Setup<'_> {
             } else if rung.name == IN_HASH && !choice.has_hash && !self.is_forbidden(rung) {
                 return None;
             } else {
-                match self.take(&mut attached.object, event, rung) {
+                match self.take(&mut attached.object, before, event, rung) {
                     Ok(()) => {
                         attached.storage.extend(rung.storage);
                         attached.storage.extend(self.sums_up_threads(event).then_some("RUNS"));
@@ -259,12 +263,23 @@ impl Setup<'_> {
         Some(report)
     }
 
-    fn take(&self, object: &mut Object, event: &EventPlan, rung: &RungPlan) -> Result<(), String> {
+    /// `before` are the events of the same family that have been dealt with.
+    fn take(
+        &self,
+        object: &mut Object,
+        before: &[EventPlan],
+        event: &EventPlan,
+        rung: &RungPlan,
+    ) -> Result<(), String> {
         if self.is_forbidden(rung) {
             return Err(FORBIDDEN.to_owned());
         }
         if self.sums_up_threads(event) && rung.name != "tp_btf" {
             return Err("what threads do can be summed up only where pointers have types".to_owned());
+        }
+        let is_same = |other: &RungPlan| other.programs == rung.programs;
+        if before.iter().any(|event| event.rungs.iter().any(is_same)) && object.has_attached(&rung.programs) {
+            return Ok(());
         }
         self.attach_rung(object, rung)
     }
@@ -282,12 +297,14 @@ impl Setup<'_> {
         if let Some(missing) = self.offsets.missing(rung.needed(|when| self.holds(when))) {
             return Err(missing.to_owned());
         }
+        let programs: Vec<_> =
+            rung.programs.iter().map(|plan| plan.on(|name| self.arguments.has_function(name))).collect();
         // A user's own program may take the arguments of any kernel.
-        let mut targets = rung.programs.iter().map(|plan| &plan.target).filter(|_| object.is_builtin);
+        let mut targets = programs.iter().map(|plan| &plan.target).filter(|_| object.is_builtin);
         if let Some(other) = targets.find_map(|target| self.arguments.refusal(target)) {
             return Err(other.to_owned());
         }
-        object.attach(&rung.programs, &self.btf)
+        object.attach(&programs, &self.btf)
     }
 
     fn holds(&self, when: When) -> bool {

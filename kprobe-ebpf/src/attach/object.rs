@@ -144,6 +144,11 @@ impl Object {
         self.ebpf.program(name).is_some()
     }
 
+    /// Whether all of `programs` are attached.
+    pub(crate) fn has_attached(&self, programs: &[ProgramPlan]) -> bool {
+        programs.iter().all(|plan| self.attached.iter().any(|name| *name == plan.program))
+    }
+
     /// Loads and attaches all of `programs`, or none. A program that is loaded already serves somebody else: it is
     /// neither attached once more, which would double its records, nor unloaded.
     pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
@@ -282,7 +287,8 @@ impl Object {
             let key = u64::from(info.key_size()).next_multiple_of(8);
             let value = u64::from(info.value_size()).next_multiple_of(8);
             // A hash has a header for each element and a bucket for each element.
-            let element = if matches!(map, Map::HashMap(_)) { 64 + key + value } else { value };
+            let element =
+                if matches!(map, Map::HashMap(_) | Map::LruHashMap(_)) { 64 + key + value } else { value };
             let bytes = (element * u64::from(info.max_entries())).next_multiple_of(4096);
             let is_stored = matches!(info.map_type(), Ok(MapType::TaskStorage)) && is_stored_in(name);
             let per_thread_bytes = if is_stored { task_storage_bytes(btf, value) } else { None };
@@ -317,6 +323,7 @@ fn map_data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(data)
         | Map::HashMap(data)
+        | Map::LruHashMap(data)
         | Map::RingBuf(data)
         | Map::ArrayOfMaps(data)
         | Map::Unsupported(data) => Some(data),

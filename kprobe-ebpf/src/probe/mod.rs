@@ -3,6 +3,7 @@
 mod custom;
 mod list;
 mod memory;
+mod pipe;
 mod plan;
 mod process;
 mod sched;
@@ -12,6 +13,7 @@ mod syscalls;
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
 pub use memory::Memory;
+pub use pipe::Pipes;
 pub(crate) use plan::{
     EventPlan, FUNCTION, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, PERF, ProgramPlan, RAISED_PERF,
     RungPlan, SoftwareEvent, TRACE_EVENT, Target, When, tracepoint_rungs,
@@ -31,5 +33,6 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Syscalls::all().plan().0,
         Memory::default().plan().0,
         Security::default().plan().0,
+        Pipes::default().plan().0,
     ]
 }

@@ -20,6 +20,7 @@ mod filters;
 mod life;
 mod losses;
 mod memory;
+mod pipe;
 mod rungs;
 mod sampling;
 mod sched;
@@ -35,6 +36,7 @@ fn main() {
         sched::trials(),
         security::trials(),
         memory::trials(),
+        pipe::trials(),
         filters::trials(),
         sampling::trials(),
         aggregates::trials(),

@@ -174,6 +174,8 @@ from_event!(
     Histogram,
     MemoryFaultMajor,
     MemoryFaultMinor,
+    PipeRead,
+    PipeWrite,
     ProcessExec,
     ProcessExit,
     ProcessFork,

@@ -79,6 +79,10 @@ fn every_kind() {
     0.000029 ls:1234        CAP_SYS_CHROOT in user namespace level 1 refused (EPERM), the kernel only wanted to know
     0.000029 ls:1234        CAP_SETUID granted
     0.000029 ls:1234        capability 63 refused (-4000)
+    0.000030 ls:1234        write 4095 bytes -> pipe:[706693] 0..4095
+    0.000030 ls:1234        sendfile 1 bytes -> pipe:[706693] 4095..4096, another thread did so meanwhile
+    0.000030 wc:1234        tee 10 bytes <- pipe:[706693] 0..10, left in it
+    0.000030 wc:1234        read 4096 bytes <- pipe:[706693] 0..4096, counted since it was first seen
     0.000029                *** LOST 123 records of syscall on cpu 2 within 1.20ms ***
     0.000029                *** LOST 123 records of kind 0x0f09 on cpu 2 within 1.20ms ***
     0.000030                --- marker 42 ---

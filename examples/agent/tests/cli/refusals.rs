@@ -116,13 +116,13 @@ fn probes() {
         check(
             &["--probes", later],
             &format!(
-                "--probes {later}: this version has no such probes yet; it has process, syscall, sched, memory, security"
+                "--probes {later}: this version has no such probes yet; it has process, syscall, sched, memory, security, pipe"
             ),
         );
     }
     check(
         &["--probes", "process,sharks"],
-        "--probes sharks: no such family; there are process, syscall, sched, memory, security",
+        "--probes sharks: no such family; there are process, syscall, sched, memory, security, pipe",
     );
 }
 

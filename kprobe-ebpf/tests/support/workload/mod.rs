@@ -6,6 +6,7 @@
 pub mod calls;
 pub mod life;
 pub mod memory;
+mod pipe;
 mod sched;
 mod security;
 pub mod sys;
@@ -40,6 +41,9 @@ pub fn run(text: &str) -> ! {
         "faults" => memory::faults(),
         "gated-faults" => memory::gated(),
         "capabilities" => security::capabilities(),
+        "pipes" => pipe::transfers(arg(0)),
+        "pipe-writers" => pipe::many_writers(arg(0), arg(1)),
+        "reads-input" => pipe::reads_input(arg(0)),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),
     }

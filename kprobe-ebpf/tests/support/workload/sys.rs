@@ -80,3 +80,10 @@ pub fn nanosleep(ns: u64) -> i64 {
     let time = [(ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as i64];
     call(libc::SYS_nanosleep, [time.as_ptr() as i64, 0, 0, 0, 0, 0])
 }
+
+/// Bytes that can be read at once.
+pub fn unread(fd: i32) -> i64 {
+    let mut bytes = 0_i32;
+    must(libc::SYS_ioctl, [fd.into(), libc::FIONREAD as i64, &raw mut bytes as i64, 0, 0, 0]);
+    bytes.into()
+}

@@ -3,8 +3,9 @@ use kprobe_core::{
     decode::DecodeError,
     event::{
         Aggregated, Arch, Comm, Entry, Event, Histogram, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin,
-        PageFault, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
-        SchedWaking, SecurityCapability, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
+        PageFault, PipeCall, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
+        Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Tgid, Tid, Value, WakeContext,
+        errno_name, signal_name,
     },
     pipeline::Enriched,
 };
@@ -37,6 +38,8 @@ impl Scene<'_> {
             Event::MemoryFaultMajor(event) => put_major_fault(line, event),
             Event::MemoryFaultMinor(event) => put_minor_fault(line, event),
             Event::SecurityCapability(event) => put_capability(line, event),
+            Event::PipeWrite(event) => put_pipe_write(line, event),
+            Event::PipeRead(event) => put_pipe_read(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
             Event::Marker(event) => line.styled(WORD, format_args!("--- marker {} ---", event.id)),
@@ -246,6 +249,33 @@ fn put_histogram(line: &mut Line<'_>, event: &Histogram, arch: Arch) {
         or_longest(event.quantile_ns(990))
     ));
     line.put(format_args!("{}", event.picture()));
+}
+
+fn put_pipe_write(line: &mut Line<'_>, event: &PipeWrite) {
+    let PipeWrite { call, inode, start, end, relative, overlapped, .. } = *event;
+    line.styled(WORD, format_args!("{}", call.map_or("write", PipeCall::name)));
+    line.put(format_args!(" {} bytes -> pipe:[{inode}] {start}..{end}", event.bytes()));
+    put_doubts(line, relative, overlapped);
+}
+
+fn put_pipe_read(line: &mut Line<'_>, event: &PipeRead) {
+    let PipeRead { call, inode, start, end, relative, overlapped, peek, .. } = *event;
+    line.styled(WORD, format_args!("{}", call.map_or("read", PipeCall::name)));
+    line.put(format_args!(" {} bytes <- pipe:[{inode}] {start}..{end}", event.bytes()));
+    if peek {
+        line.put(format_args!(", left in it"));
+    }
+    put_doubts(line, relative, overlapped);
+}
+
+/// What a position in a stream of bytes can be doubted for.
+fn put_doubts(line: &mut Line<'_>, relative: bool, overlapped: bool) {
+    if relative {
+        line.put(format_args!(", counted since it was first seen"));
+    }
+    if overlapped {
+        line.put(format_args!(", another thread did so meanwhile"));
+    }
 }
 
 fn put_lost(line: &mut Line<'_>, event: &Lost) {

@@ -163,6 +163,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     samples.extend(syscalls());
     samples.extend(faults());
     samples.extend(security());
+    samples.extend(pipes());
     samples.extend(metas());
     samples.push(Sample::new(at(90, CACHE_MISS), &4096_u64).comm(b"app").context("c0ffee", 9));
     samples
@@ -298,6 +299,38 @@ fn security() -> Vec<Sample> {
     .iter()
     .map(|body| Sample::new(header, body).comm(b"ls"))
     .collect()
+}
+
+fn pipes() -> Vec<Sample> {
+    let (inode, device) = (706_693, 14);
+    let write = |call: abi::PipeCall, start, end, flags| abi::PipeWrite {
+        inode,
+        start,
+        end,
+        device,
+        call: call.0.into(),
+        flags,
+    };
+    let read = |call: abi::PipeCall, start, end, flags| abi::PipeRead {
+        inode,
+        start,
+        end,
+        device,
+        call: call.0.into(),
+        flags,
+    };
+    let written = [
+        write(abi::PipeCall::WRITE, 0, 4095, 0),
+        write(abi::PipeCall::SENDFILE, 4095, 4096, abi::PIPE_OVERLAPPED),
+    ];
+    let taken = [
+        read(abi::PipeCall::TEE, 0, 10, abi::PIPE_PEEK),
+        read(abi::PipeCall::READ, 0, 4096, abi::PIPE_RELATIVE),
+    ];
+    let of = |kind| at(31, kind);
+    let written = written.iter().map(|body| Sample::new(of(Kind::PIPE_WRITE), body).comm(b"ls"));
+    let taken = taken.iter().map(|body| Sample::new(of(Kind::PIPE_READ), body).comm(b"wc"));
+    written.chain(taken).collect()
 }
 
 fn metas() -> Vec<Sample> {

@@ -18,6 +18,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 mod targets;
 
 mod memory;
+mod pipe;
 mod process;
 mod sched;
 mod security;
