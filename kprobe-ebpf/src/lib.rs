@@ -28,6 +28,7 @@ pub use attach::{AttachError, MapMemory, MemoryUse, Outcome, ProbeReport, Report
 pub use filter::Filter;
 pub use probe::{
     Here, ListYields, Memory, Pipes, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
+    Block, Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
 };
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,

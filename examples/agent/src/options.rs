@@ -14,6 +14,7 @@ use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
     By, DEFAULT_RING_BYTES, Filter, Memory, Need, Pipes, Process, Recorder, RecorderBuilder, Sched, Security,
+    Block, By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
     Syscalls, filter::SyscallSet,
 };
 use serde::Deserialize;
@@ -62,6 +63,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) demo: bool,
     /// Families to record: process, syscall, sched, memory, security, pipe; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, memory, security, block; `help` lists their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Only system calls that took this long or longer, for example 50us
@@ -243,8 +245,10 @@ pub(crate) enum Target {
 /// Families that there are probes for.
 const FAMILIES: [Family; 6] =
     [Family::Process, Family::Syscall, Family::Sched, Family::Memory, Family::Security, Family::Pipe];
+const FAMILIES: [Family; 5] =
+    [Family::Process, Family::Syscall, Family::Sched, Family::Memory, Family::Security, Family::Block];
 /// Those of later versions.
-const LATER: [&str; 4] = ["tcp", "block", "lock", "irq"];
+const LATER: [&str; 3] = ["tcp", "lock", "irq"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -424,6 +428,7 @@ impl Options {
             .probe_with(families.need(Family::Memory, Need::Off), self.memory_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .probe_with(families.need(Family::Pipe, Need::Off), Pipes::default().sample(one_in))
+            .probe_with(families.need(Family::Block, Need::Off), Block::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));
         let builder = self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung));

@@ -4,6 +4,8 @@ use crate::{
     event::{
         CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, PipeRead,
         PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        BlockMerge, BlockRequest, CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor,
+        Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
         SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
@@ -80,6 +82,8 @@ any_event!(
     Syscall,
     MemoryFaultMajor,
     MemoryFaultMinor,
+    BlockRequest,
+    BlockMerge,
     SecurityCapability,
     PipeWrite,
     PipeRead,

@@ -26,6 +26,8 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::SYSCALL, 32),
     (Kind::MEMORY_FAULT_MAJOR, 32),
     (Kind::MEMORY_FAULT_MINOR, 24),
+    (Kind::BLOCK_REQUEST, 72),
+    (Kind::BLOCK_MERGE, 64),
     (Kind::SECURITY_CAPABILITY, 16),
     (Kind::PIPE_WRITE, 32),
     (Kind::PIPE_READ, 32),

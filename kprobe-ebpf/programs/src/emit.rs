@@ -13,6 +13,9 @@ use kprobe_core::abi::{
     Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead,
     PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch,
     SchedWaking, SecurityCapability, Syscall, aggregate_by,
+    BlockMerge, BlockRequest, Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor,
+    MemoryFaultMinor, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate,
+    SchedSwitch, SchedWaking, SecurityCapability, Syscall, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -72,6 +75,8 @@ bodies! {
     SYSCALL syscall: Syscall, |call, now| (now.wrapping_sub(call.enter_ns), call.nr.into());
     MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor;
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
+    BLOCK_REQUEST block_request: BlockRequest;
+    BLOCK_MERGE block_merge: BlockMerge;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!  tracepoint -> bin/kprobe/ -> sched process syscall pipe ...           what happened
+//!  tracepoint -> bin/kprobe/ -> sched process syscall block ... follow   what happened
 //!                                   |  storage                            what is remembered of a thread
 //!                                   |  task file <- memory <- offsets      kernel structs, at offsets that the loader found
 //!                                   v
@@ -42,6 +43,7 @@ pub mod aggregate;
 pub mod args;
 pub mod atomic;
 pub mod bits;
+pub mod block;
 pub mod context;
 pub mod cpu;
 pub mod current;

@@ -1,5 +1,6 @@
 //! What can be attached, and the event types that each probe yields.
 
+mod block;
 mod custom;
 mod list;
 mod memory;
@@ -10,6 +11,7 @@ mod sched;
 mod security;
 mod syscalls;
 
+pub use block::Block;
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
 pub use memory::Memory;
@@ -34,5 +36,6 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Memory::default().plan().0,
         Security::default().plan().0,
         Pipes::default().plan().0,
+        Block::default().plan().0,
     ]
 }

@@ -5,11 +5,13 @@ use kprobe_core::{
     decode::{DecodeError, Record},
     event::{
         PipeWrite, PipeRead, Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Arch, BlockMerge, BlockRequest, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TypedEvent, Value,
     },
     pipeline::Batch,
 };
 use kprobe_ebpf::{Pipes, Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
+use kprobe_ebpf::{Block, Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
 
 struct Own(Origin);
 
@@ -27,6 +29,7 @@ impl TypedEvent for Own {
 }
 
 type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, ())))))));
+type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Block, ())))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -43,6 +46,8 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     recorder.events::<PipeWrite, _>(batch).for_each(drop);
     recorder.events::<PipeRead, _>(batch).for_each(drop);
+    recorder.events::<BlockRequest, _>(batch).for_each(drop);
+    recorder.events::<BlockMerge, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");
         drop(switch);

@@ -12,6 +12,7 @@ mod support;
 
 mod aggregates;
 mod attaching;
+mod block;
 mod counts;
 mod custom;
 mod driving;
@@ -37,6 +38,7 @@ fn main() {
         security::trials(),
         memory::trials(),
         pipe::trials(),
+        block::trials(),
         filters::trials(),
         sampling::trials(),
         aggregates::trials(),

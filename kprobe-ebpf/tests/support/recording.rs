@@ -176,6 +176,8 @@ from_event!(
     MemoryFaultMinor,
     PipeRead,
     PipeWrite,
+    BlockMerge,
+    BlockRequest,
     ProcessExec,
     ProcessExit,
     ProcessFork,

@@ -47,6 +47,7 @@ fn bad_files() {
     check_bad(
         "probes = [\"tcp\"]\n",
         "--probes tcp: this version has no such probes yet; it has process, syscall, sched, memory, security, pipe",
+        "--probes tcp: this version has no such probes yet; it has process, syscall, sched, memory, security, block",
     );
     check_bad("ring-bytes = \"7MiB\"\n", NOT_A_POWER);
     check_bad("ring-bytes = 7340032\n", NOT_A_POWER);
