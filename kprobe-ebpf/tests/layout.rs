@@ -47,6 +47,13 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         MemoryFaultMajor { begin_ns, address, inode, device, flags }
         MemoryFaultMinor { begin_ns, address, one_in, flags }
         SecurityCapability { capability, result, user_ns_level, flags }
+        TcpSocket { cookie, local_addr, remote_addr, local_port, remote_port, netns, srtt_us, flags }
+        TcpSend { socket, start, end }
+        TcpRecv { socket, start, end }
+        TcpRetransmit { socket, start, end, owner_tgid, owner_tid, segments, state }
+        TcpState { socket, owner_tgid, owner_tid, old, new }
+        TcpConnect { socket, begin_ns, owner_tgid, owner_tid, ret }
+        TcpAccept { socket, queued_ns }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         HistogramKey { key, kind, reserved }
         HistogramCounts { sum, counts }

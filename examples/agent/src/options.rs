@@ -14,7 +14,7 @@ use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
     By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
-    Syscalls, filter::SyscallSet,
+    Syscalls, Tcp, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -61,7 +61,7 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, memory, security; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, tcp, memory, security; `help` lists their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Only system calls that took this long or longer, for example 50us
@@ -241,10 +241,10 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 5] =
-    [Family::Process, Family::Syscall, Family::Sched, Family::Memory, Family::Security];
+const FAMILIES: [Family; 6] =
+    [Family::Process, Family::Syscall, Family::Sched, Family::Tcp, Family::Memory, Family::Security];
 /// Those of later versions.
-const LATER: [&str; 4] = ["tcp", "block", "lock", "irq"];
+const LATER: [&str; 3] = ["block", "lock", "irq"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -421,6 +421,7 @@ impl Options {
             .probe_with(families.need(Family::Process, Need::Optional), Process::default())
             .probe_with(families.need(Family::Syscall, Need::Off), self.syscall_probe()?)
             .probe_with(families.need(Family::Sched, Need::Off), Sched::default().sample(one_in))
+            .probe_with(families.need(Family::Tcp, Need::Off), Tcp::default().sample(one_in))
             .probe_with(families.need(Family::Memory, Need::Off), self.memory_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))

@@ -25,6 +25,7 @@ mod process;
 mod sched;
 mod security;
 mod syscall;
+mod tcp;
 
 pub use aggregate::*;
 pub use control::*;
@@ -36,6 +37,7 @@ pub use process::*;
 pub use sched::*;
 pub use security::*;
 pub use syscall::*;
+pub use tcp::*;
 
 /// Version of the record layouts in this module. Captures carry it.
 pub const ABI_VERSION: u16 = 1;

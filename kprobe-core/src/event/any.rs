@@ -4,7 +4,8 @@ use crate::{
     event::{
         CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec,
         ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, ThreadSeed, TypedEvent,
+        SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
+        ThreadSeed, TypedEvent,
     },
 };
 
@@ -78,6 +79,12 @@ any_event!(
     ProcessExit,
     ProcessRename,
     Syscall,
+    TcpSend,
+    TcpRecv,
+    TcpRetransmit,
+    TcpState,
+    TcpConnect,
+    TcpAccept,
     MemoryFaultMajor,
     MemoryFaultMinor,
     SecurityCapability,

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod any;
 mod field;
 mod histogram;
@@ -15,6 +16,7 @@ mod registry;
 mod sched;
 mod security;
 mod syscall;
+mod tcp;
 
 pub use any::Event;
 pub use field::{Field, Type, Value};
@@ -29,6 +31,10 @@ pub use registry::{Entry, Registry};
 pub use sched::{SchedMigrate, SchedSwitch, SchedWaking, ThreadState, WakeContext};
 pub use security::{CheckPurpose, SecurityCapability};
 pub use syscall::{Syscall, SyscallAbi, SyscallNr};
+pub use tcp::{
+    TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit, TcpRole, TcpSend, TcpSocket, TcpState,
+    TcpStateName,
+};
 
 use crate::{
     abi::Kind,

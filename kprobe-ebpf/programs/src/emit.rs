@@ -12,7 +12,8 @@ use aya_ebpf::{
 use kprobe_core::abi::{
     Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, ProcessExec,
     ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
-    SecurityCapability, Syscall, aggregate_by,
+    SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
+    aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -70,6 +71,12 @@ bodies! {
     PROCESS_EXIT process_exit: ProcessExit;
     PROCESS_RENAME process_rename: ProcessRename;
     SYSCALL syscall: Syscall, |call, now| (now.wrapping_sub(call.enter_ns), call.nr.into());
+    TCP_SEND tcp_send: TcpSend;
+    TCP_RECV tcp_recv: TcpRecv;
+    TCP_RETRANSMIT tcp_retransmit: TcpRetransmit;
+    TCP_STATE tcp_state: TcpState;
+    TCP_CONNECT tcp_connect: TcpConnect;
+    TCP_ACCEPT tcp_accept: TcpAccept;
     MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor;
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
     SECURITY_CAPABILITY security_capability: SecurityCapability;

@@ -4,6 +4,8 @@ use crate::{btf::Btf, probe::Target};
 
 const TASK: &str = "struct task_struct *";
 const CRED: &str = "const struct cred *";
+const SOCK: &str = "struct sock *";
+const CONST_SOCK: &str = "const struct sock *";
 const USER_NS: &str = "struct user_namespace *";
 const VMA: &str = "struct vm_area_struct *";
 const REGS: &str = "struct pt_regs *";
@@ -25,6 +27,12 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("cap_capable", &[CRED, USER_NS, "const struct user_namespace *", NUMBER, NUMBER]),
     ("page_fault_user", &[NUMBER, REGS, NUMBER]),
     ("page_fault_kernel", &[NUMBER, REGS, NUMBER]),
+    ("inet_sock_set_state", &[CONST_SOCK, NUMBER, NUMBER]),
+    ("tcp_destroy_sock", &[SOCK]),
+    ("tcp_rcv_space_adjust", &[SOCK]),
+    ("tcp_retransmit_skb", &[CONST_SOCK, "const struct sk_buff *"]),
+    ("tcp_sendmsg_locked", &[CONST_SOCK, "const struct msghdr *"]),
+    ("sock_send_length", &[SOCK, NUMBER]),
 ];
 
 /// What a function takes, and returns: name, parameters, result.
@@ -35,6 +43,9 @@ type Function = (&'static str, &'static [&'static str], &'static str);
 const FUNCTIONS: &[Function] = &[
     ("cap_capable", &[CRED, USER_NS, NUMBER, NUMBER], NUMBER),
     ("handle_mm_fault", &[VMA, NUMBER, NUMBER, REGS], NUMBER),
+    ("tcp_sendmsg_locked", &[SOCK, "struct msghdr *", NUMBER], NUMBER),
+    ("tcp_release_cb", &[SOCK], "void"),
+    ("security_sock_graft", &[SOCK, "struct socket *"], "void"),
 ];
 
 /// Whether the tracepoints of the running kernel pass what the programs take from them.

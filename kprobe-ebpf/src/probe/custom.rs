@@ -112,7 +112,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
                     Target::TraceEvent { .. } => TRACE_EVENT,
                     Target::SoftwareEvent(_) => PERF,
                 },
-                programs: vec![ProgramPlan { program, target }],
+                programs: vec![ProgramPlan { program, target, is_shared: false, is_optional: false }],
                 needs: Vec::new(),
                 storage: &[],
             })

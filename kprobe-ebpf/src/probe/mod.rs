@@ -8,6 +8,7 @@ mod process;
 mod sched;
 mod security;
 mod syscalls;
+mod tcp;
 
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
@@ -21,6 +22,7 @@ pub use process::Process;
 pub use sched::Sched;
 pub use security::Security;
 pub use syscalls::Syscalls;
+pub use tcp::Tcp;
 
 /// What every family of kprobe's own can have attached.
 #[cfg(test)]
@@ -31,5 +33,6 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Syscalls::all().plan().0,
         Memory::default().plan().0,
         Security::default().plan().0,
+        Tcp::default().plan().0,
     ]
 }

@@ -114,6 +114,10 @@ impl Needs {
 pub(crate) struct ProgramPlan {
     pub(crate) program: Cow<'static, str>,
     pub(crate) target: Target,
+    /// It makes no records of its own, and may serve several events.
+    pub(crate) is_shared: bool,
+    /// Without it the records only say less.
+    pub(crate) is_optional: bool,
 }
 
 /// An attach target.
@@ -173,28 +177,42 @@ impl Target {
 }
 
 impl ProgramPlan {
+    const fn new(program: &'static str, target: Target) -> Self {
+        Self { program: Cow::Borrowed(program), target, is_shared: false, is_optional: false }
+    }
+
+    /// The same, which may fail to attach.
+    pub(crate) fn optional(self) -> Self {
+        Self { is_optional: true, ..self }
+    }
+
+    /// The same, which may serve several events.
+    pub(crate) fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
+    }
+
     pub(crate) const fn btf(program: &'static str, tracepoint: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::BtfTracepoint(Cow::Borrowed(tracepoint)) }
+        Self::new(program, Target::BtfTracepoint(Cow::Borrowed(tracepoint)))
     }
 
     pub(crate) const fn event(program: &'static str, category: &'static str, name: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::TraceEvent { category, name } }
+        Self::new(program, Target::TraceEvent { category, name })
     }
 
     pub(crate) const fn fentry(program: &'static str, function: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::FunctionEntry(Cow::Borrowed(function)) }
+        Self::new(program, Target::FunctionEntry(Cow::Borrowed(function)))
     }
 
     pub(crate) const fn fexit(program: &'static str, function: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::FunctionExit(Cow::Borrowed(function)) }
+        Self::new(program, Target::FunctionExit(Cow::Borrowed(function)))
     }
 
     pub(crate) const fn kprobe(program: &'static str, function: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::Kprobe(Cow::Borrowed(function)) }
+        Self::new(program, Target::Kprobe(Cow::Borrowed(function)))
     }
 
     pub(crate) const fn kretprobe(program: &'static str, function: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::Kretprobe(Cow::Borrowed(function)) }
+        Self::new(program, Target::Kretprobe(Cow::Borrowed(function)))
     }
 
     pub(crate) const fn perf(program: &'static str, event: SoftwareEvent) -> Self {
@@ -202,7 +220,7 @@ impl ProgramPlan {
     }
 
     pub(crate) const fn raw(program: &'static str, tracepoint: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::RawTracepoint(Cow::Borrowed(tracepoint)) }
+        Self::new(program, Target::RawTracepoint(Cow::Borrowed(tracepoint)))
     }
 }
 

@@ -5,11 +5,11 @@ use kprobe_core::{
     decode::{DecodeError, Record},
     event::{
         Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, TypedEvent, Value,
+        SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, Value,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
+use kprobe_ebpf::{Memory, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp};
 
 struct Own(Origin);
 
@@ -26,7 +26,7 @@ impl TypedEvent for Own {
     fn fields(&self, _: Arch, _: &mut dyn FnMut(&'static str, Value<'_>)) {}
 }
 
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, ()))))));
+type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Tcp, ())))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -41,6 +41,12 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<MemoryFaultMajor, _>(batch).for_each(drop);
     recorder.events::<MemoryFaultMinor, _>(batch).for_each(drop);
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
+    recorder.events::<TcpSend, _>(batch).for_each(drop);
+    recorder.events::<TcpRecv, _>(batch).for_each(drop);
+    recorder.events::<TcpRetransmit, _>(batch).for_each(drop);
+    recorder.events::<TcpState, _>(batch).for_each(drop);
+    recorder.events::<TcpConnect, _>(batch).for_each(drop);
+    recorder.events::<TcpAccept, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");
         drop(switch);

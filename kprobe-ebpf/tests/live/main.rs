@@ -25,6 +25,7 @@ mod sampling;
 mod sched;
 mod security;
 mod syscalls;
+mod tcp;
 mod workloads;
 
 fn main() {
@@ -35,6 +36,7 @@ fn main() {
         sched::trials(),
         security::trials(),
         memory::trials(),
+        tcp::trials(),
         filters::trials(),
         sampling::trials(),
         aggregates::trials(),

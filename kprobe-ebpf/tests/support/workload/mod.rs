@@ -9,6 +9,7 @@ pub mod memory;
 mod sched;
 mod security;
 pub mod sys;
+mod tcp;
 
 use std::io::Read;
 
@@ -40,6 +41,7 @@ pub fn run(text: &str) -> ! {
         "faults" => memory::faults(),
         "gated-faults" => memory::gated(),
         "capabilities" => security::capabilities(),
+        "tcp" => tcp::transfer(arg(0), arg(1), arg(2), arg(3)),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),
     }
