@@ -377,6 +377,59 @@ mod comes_back {
         }
 
         #[test]
+        fn tcp(
+            mut send in any_abi::<abi::TcpSend>(), mut again in any_abi::<abi::TcpRetransmit>(), mut change in any_abi::<abi::TcpState>(),
+            mut connect in any_abi::<abi::TcpConnect>(), mut accept in any_abi::<abi::TcpAccept>(), flags in 0..256_u32, mapped in any::<bool>(),
+        ) {
+            let has = |bit| flags & bit != 0;
+            send.socket.flags = flags;
+            if mapped {
+                send.socket.local_addr[..12].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+            }
+            let event: TcpSend = decode(&send).expect("any value will do");
+            prop_assert_eq!((event.start, event.end, event.bytes()), (send.start, send.end, send.end.saturating_sub(send.start)));
+            let socket = event.socket;
+            prop_assert_eq!(socket.cookie, (send.socket.cookie != 0).then_some(send.socket.cookie));
+            prop_assert_eq!(socket.netns, has(abi::TCP_HAS_NETNS).then_some(send.socket.netns));
+            prop_assert_eq!((socket.local_port, socket.remote_port), (send.socket.local_port, send.socket.remote_port));
+            prop_assert_eq!(socket.is_ipv6, has(abi::TCP_IPV6));
+            prop_assert_eq!(socket.srtt_us, (send.socket.srtt_us != 0).then_some(send.socket.srtt_us));
+            prop_assert_eq!(socket.role.is_some(), has(abi::TCP_CONNECTED | abi::TCP_ACCEPTED));
+            let bytes = match socket.local_addr {
+                std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                std::net::IpAddr::V6(address) => address.octets(),
+            };
+            prop_assert_eq!(bytes, send.socket.local_addr);
+            prop_assert!(!mapped || socket.local_addr.is_ipv4());
+
+            let recv = abi::TcpRecv { socket: send.socket, start: send.start, end: send.end };
+            let recv: TcpRecv = decode(&recv).expect("any value will do");
+            prop_assert_eq!((recv.socket, recv.start, recv.end), (event.socket, event.start, event.end));
+
+            again.socket.flags = flags;
+            let owner = |owner: Option<TcpOwner>| owner.map(|owner| (owner.tgid.0, owner.tid.0));
+            let known = |tgid, tid| has(abi::TCP_HAS_OWNER).then_some((tgid, tid));
+            let event: TcpRetransmit = decode(&again).expect("any value will do");
+            prop_assert_eq!((event.start, event.end, event.segments, event.state.0), (again.start, again.end, again.segments, again.state));
+            prop_assert_eq!((event.syn, event.fin), (has(abi::TCP_SYN), has(abi::TCP_FIN)));
+            prop_assert_eq!(owner(event.owner), known(again.owner_tgid, again.owner_tid));
+
+            change.socket.flags = flags;
+            let event: TcpState = decode(&change).expect("any value will do");
+            prop_assert_eq!((event.old.0, event.new.0), (change.old, change.new));
+            prop_assert_eq!(owner(event.owner), known(change.owner_tgid, change.owner_tid));
+
+            connect.socket.flags = flags;
+            let event: TcpConnect = decode(&connect).expect("any value will do");
+            prop_assert_eq!((event.begin_ns, event.ret), (connect.begin_ns, has(abi::TCP_HAS_RESULT).then_some(connect.ret)));
+            prop_assert_eq!(owner(event.owner), known(connect.owner_tgid, connect.owner_tid));
+
+            accept.socket.flags = flags;
+            let event: TcpAccept = decode(&accept).expect("any value will do");
+            prop_assert_eq!(event.queued_ns, has(abi::TCP_HAS_RESULT).then_some(accept.queued_ns));
+        }
+
+        #[test]
         fn meta(lost in any_abi::<abi::Lost>(), marker in any_abi::<abi::Marker>(), mut sampling in any_abi::<abi::Sampling>(), seed in any_abi::<abi::ThreadSeed>(), mut cgroup in any_abi::<abi::CgroupName>(), family in 0..20_u32, len in 0..70_u16) {
             let event: Lost = decode(&lost).expect("any value will do");
             prop_assert_eq!(

@@ -284,7 +284,7 @@ fn undecodable_records_are_taken_out_and_unknown_ones_pass() {
         seed(1, 10, 10, SECOND, 1, "a"),
         call(at(2, 10, 10)),
         plain(3, 0, 0, 7),
-        record(at(4, 10, 10), Kind::TCP_SEND, &9_u64),
+        record(at(4, 10, 10), Kind(0x04ff), &9_u64),
         record(at(5, 10, 10), Kind(0x6666), &9_u64),
     ];
     let short = record(at(3, 10, 10), Kind::SYSCALL, &1_u64);

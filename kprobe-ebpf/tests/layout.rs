@@ -57,6 +57,13 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         SecurityCapability { capability, result, user_ns_level, flags }
         PipeWrite { inode, start, end, device, call, flags }
         PipeRead { inode, start, end, device, call, flags }
+        TcpSocket { cookie, local_addr, remote_addr, local_port, remote_port, netns, srtt_us, flags }
+        TcpSend { socket, start, end }
+        TcpRecv { socket, start, end }
+        TcpRetransmit { socket, start, end, owner_tgid, owner_tid, segments, state }
+        TcpState { socket, owner_tgid, owner_tid, old, new }
+        TcpConnect { socket, begin_ns, owner_tgid, owner_tid, ret }
+        TcpAccept { socket, queued_ns }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         HistogramKey { key, kind, reserved }
         HistogramCounts { sum, counts }

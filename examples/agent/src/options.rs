@@ -16,6 +16,8 @@ use kprobe_ebpf::{
     By, DEFAULT_RING_BYTES, Filter, Memory, Need, Pipes, Process, Recorder, RecorderBuilder, Sched, Security,
     Block, By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
     Syscalls, filter::SyscallSet,
+    By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
+    Syscalls, Tcp, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -64,6 +66,7 @@ pub(crate) struct Options {
     pub(crate) demo: bool,
     /// Families to record: process, syscall, sched, memory, security, pipe; `help` lists their events and fields [default: process,syscall]
     /// Families to record: process, syscall, sched, memory, security, block; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, tcp, memory, security; `help` lists their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Only system calls that took this long or longer, for example 50us
@@ -249,6 +252,9 @@ const FAMILIES: [Family; 5] =
     [Family::Process, Family::Syscall, Family::Sched, Family::Memory, Family::Security, Family::Block];
 /// Those of later versions.
 const LATER: [&str; 3] = ["tcp", "lock", "irq"];
+    [Family::Process, Family::Syscall, Family::Sched, Family::Tcp, Family::Memory, Family::Security];
+/// Those of later versions.
+const LATER: [&str; 3] = ["block", "lock", "irq"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -425,6 +431,7 @@ impl Options {
             .probe_with(families.need(Family::Process, Need::Optional), Process::default())
             .probe_with(families.need(Family::Syscall, Need::Off), self.syscall_probe()?)
             .probe_with(families.need(Family::Sched, Need::Off), Sched::default().sample(one_in))
+            .probe_with(families.need(Family::Tcp, Need::Off), Tcp::default().sample(one_in))
             .probe_with(families.need(Family::Memory, Need::Off), self.memory_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .probe_with(families.need(Family::Pipe, Need::Off), Pipes::default().sample(one_in))

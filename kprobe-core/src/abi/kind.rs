@@ -122,8 +122,10 @@ kinds! {
     TCP_RETRANSMIT = 0x0403, "tcp.retransmit", slot 10;
     /// A TCP connection changed state.
     TCP_STATE = 0x0404, "tcp.state", slot 11;
-    /// A TCP connection was established, with the time it took.
+    /// A TCP connection that was asked for came about, or failed, with the time it took.
     TCP_CONNECT = 0x0405, "tcp.connect", slot 12;
+    /// A thread took an incoming TCP connection.
+    TCP_ACCEPT = 0x0406, "tcp.accept", slot 23;
 
     /// A block request, issued to completed.
     BLOCK_REQUEST = 0x0501, "block.request", slot 13;

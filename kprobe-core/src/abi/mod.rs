@@ -27,6 +27,7 @@ mod process;
 mod sched;
 mod security;
 mod syscall;
+mod tcp;
 
 pub use aggregate::*;
 pub use block::*;
@@ -40,6 +41,7 @@ pub use process::*;
 pub use sched::*;
 pub use security::*;
 pub use syscall::*;
+pub use tcp::*;
 
 /// Version of the record layouts in this module. Captures carry it.
 pub const ABI_VERSION: u16 = 1;

@@ -7,6 +7,10 @@ use crate::{
         BlockMerge, BlockRequest, CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor,
         Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
         SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
+        CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec,
+        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
+        SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
+        ThreadSeed, TypedEvent,
     },
 };
 
@@ -80,6 +84,12 @@ any_event!(
     ProcessExit,
     ProcessRename,
     Syscall,
+    TcpSend,
+    TcpRecv,
+    TcpRetransmit,
+    TcpState,
+    TcpConnect,
+    TcpAccept,
     MemoryFaultMajor,
     MemoryFaultMinor,
     BlockRequest,

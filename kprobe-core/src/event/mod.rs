@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod any;
 mod block;
 mod field;
@@ -17,6 +18,7 @@ mod registry;
 mod sched;
 mod security;
 mod syscall;
+mod tcp;
 
 pub use any::Event;
 pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter};
@@ -33,6 +35,10 @@ pub use registry::{Entry, Registry};
 pub use sched::{SchedMigrate, SchedSwitch, SchedWaking, ThreadState, WakeContext};
 pub use security::{CheckPurpose, SecurityCapability};
 pub use syscall::{Syscall, SyscallAbi, SyscallNr};
+pub use tcp::{
+    TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit, TcpRole, TcpSend, TcpSocket, TcpState,
+    TcpStateName,
+};
 
 use crate::{
     abi::Kind,

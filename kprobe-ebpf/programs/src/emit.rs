@@ -16,6 +16,10 @@ use kprobe_core::abi::{
     BlockMerge, BlockRequest, Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor,
     MemoryFaultMinor, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate,
     SchedSwitch, SchedWaking, SecurityCapability, Syscall, aggregate_by,
+    Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, ProcessExec,
+    ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
+    SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
+    aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -73,6 +77,12 @@ bodies! {
     PROCESS_EXIT process_exit: ProcessExit;
     PROCESS_RENAME process_rename: ProcessRename;
     SYSCALL syscall: Syscall, |call, now| (now.wrapping_sub(call.enter_ns), call.nr.into());
+    TCP_SEND tcp_send: TcpSend;
+    TCP_RECV tcp_recv: TcpRecv;
+    TCP_RETRANSMIT tcp_retransmit: TcpRetransmit;
+    TCP_STATE tcp_state: TcpState;
+    TCP_CONNECT tcp_connect: TcpConnect;
+    TCP_ACCEPT tcp_accept: TcpAccept;
     MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor;
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
     BLOCK_REQUEST block_request: BlockRequest;

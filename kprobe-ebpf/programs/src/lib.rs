@@ -62,6 +62,7 @@ pub mod security;
 pub mod storage;
 pub mod syscall;
 pub mod task;
+pub mod tcp;
 pub mod threads;
 
 #[panic_handler]

@@ -141,6 +141,56 @@ offsets! {
     OFF_TRACE_EVENT_RAW_CAP_CAPABLE_CAP = trace_event_raw_cap_capable.cap;
     OFF_TRACE_EVENT_RAW_CAP_CAPABLE_RET = trace_event_raw_cap_capable.ret;
 
+    OFF_TASK_STRUCT_FILES = task_struct.files;
+    OFF_FILES_STRUCT_FDT = files_struct.fdt;
+    OFF_FDTABLE_FD = fdtable.fd;
+    OFF_FDTABLE_MAX_FDS = fdtable.max_fds;
+    OFF_FILE_PRIVATE_DATA = file.private_data;
+    OFF_SOCKET_FILE = socket.file;
+    OFF_SOCKET_SK = socket.sk;
+    OFF_SOCK_COMMON_SKC_FAMILY = sock_common.skc_family;
+    OFF_SOCK_COMMON_SKC_STATE = sock_common.skc_state;
+    OFF_SOCK_COMMON_SKC_FLAGS = sock_common.skc_flags;
+    OFF_SOCK_COMMON_SKC_COOKIE = sock_common.skc_cookie.counter;
+    OFF_INET_SOCK_INET_SPORT = inet_sock.inet_sport;
+    OFF_SOCK_COMMON_SKC_DPORT = sock_common.skc_dport;
+    OFF_SOCK_COMMON_SKC_RCV_SADDR = sock_common.skc_rcv_saddr;
+    OFF_SOCK_COMMON_SKC_DADDR = sock_common.skc_daddr;
+    /// Kernels without IPv6 have neither this nor the next. May be absent.
+    OFF_SOCK_COMMON_SKC_V6_RCV_SADDR = sock_common.skc_v6_rcv_saddr;
+    OFF_SOCK_COMMON_SKC_V6_DADDR = sock_common.skc_v6_daddr;
+    /// Kernels without network namespaces do not have it. May be absent.
+    OFF_SOCK_COMMON_SKC_NET = sock_common.skc_net.net;
+    OFF_NET_NS_INUM = net.ns.inum;
+    OFF_SOCK_SK_PROTOCOL = sock.sk_protocol;
+    OFF_SOCK_SK_TYPE = sock.sk_type;
+    OFF_SOCK_SK_ERR = sock.sk_err;
+    OFF_TCP_SOCK_WRITE_SEQ = tcp_sock.write_seq;
+    OFF_TCP_SOCK_SND_UNA = tcp_sock.snd_una;
+    OFF_TCP_SOCK_SND_NXT = tcp_sock.snd_nxt;
+    OFF_TCP_SOCK_BYTES_ACKED = tcp_sock.bytes_acked;
+    OFF_TCP_SOCK_BYTES_SENT = tcp_sock.bytes_sent;
+    OFF_TCP_SOCK_BYTES_RETRANS = tcp_sock.bytes_retrans;
+    OFF_TCP_SOCK_COPIED_SEQ = tcp_sock.copied_seq;
+    OFF_TCP_SOCK_RCV_NXT = tcp_sock.rcv_nxt;
+    OFF_TCP_SOCK_BYTES_RECEIVED = tcp_sock.bytes_received;
+    OFF_TCP_SOCK_SRTT_US = tcp_sock.srtt_us;
+    OFF_MSGHDR_MSG_ITER_COUNT = msghdr.msg_iter.count;
+    /// A `struct tcp_skb_cb` in packets of TCP.
+    OFF_SK_BUFF_CB = sk_buff.cb;
+    OFF_TCP_SKB_CB_SEQ = tcp_skb_cb.seq;
+    OFF_TCP_SKB_CB_END_SEQ = tcp_skb_cb.end_seq;
+    OFF_TCP_SKB_CB_TCP_FLAGS = tcp_skb_cb.tcp_flags;
+    OFF_TCP_SKB_CB_TCP_GSO_SEGS = tcp_skb_cb.tcp_gso_segs;
+    /// Only used by the programs for `tracepoint`, as those that follow.
+    OFF_TRACE_EVENT_RAW_TCP_EVENT_SK_SKADDR = trace_event_raw_tcp_event_sk.skaddr;
+    OFF_TRACE_EVENT_RAW_INET_SOCK_SET_STATE_SKADDR = trace_event_raw_inet_sock_set_state.skaddr;
+    OFF_TRACE_EVENT_RAW_INET_SOCK_SET_STATE_OLDSTATE = trace_event_raw_inet_sock_set_state.oldstate;
+    OFF_TRACE_EVENT_RAW_INET_SOCK_SET_STATE_NEWSTATE = trace_event_raw_inet_sock_set_state.newstate;
+    /// An event of its own since Linux 6.16.
+    OFF_TRACE_EVENT_RAW_TCP_RETRANSMIT_SKB_SKADDR = trace_event_raw_tcp_retransmit_skb.skaddr;
+    OFF_TRACE_EVENT_RAW_TCP_RETRANSMIT_SKB_SKBADDR = trace_event_raw_tcp_retransmit_skb.skbaddr;
+
     /// In the per-CPU variable of `context_source::PREEMPT_COUNT`: 0 in `__preempt_count`.
     OFF_PREEMPT_COUNT = pcpu_hot.preempt_count;
 }

@@ -4,6 +4,8 @@ use crate::{btf::Btf, probe::Target};
 
 const TASK: &str = "struct task_struct *";
 const CRED: &str = "const struct cred *";
+const SOCK: &str = "struct sock *";
+const CONST_SOCK: &str = "const struct sock *";
 const USER_NS: &str = "struct user_namespace *";
 const VMA: &str = "struct vm_area_struct *";
 const BIO: &str = "struct bio *";
@@ -40,6 +42,12 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("cap_capable", &[CRED, USER_NS, "const struct user_namespace *", NUMBER, NUMBER]),
     ("page_fault_user", &[NUMBER, REGS, NUMBER]),
     ("page_fault_kernel", &[NUMBER, REGS, NUMBER]),
+    ("inet_sock_set_state", &[CONST_SOCK, NUMBER, NUMBER]),
+    ("tcp_destroy_sock", &[SOCK]),
+    ("tcp_rcv_space_adjust", &[SOCK]),
+    ("tcp_retransmit_skb", &[CONST_SOCK, "const struct sk_buff *"]),
+    ("tcp_sendmsg_locked", &[CONST_SOCK, "const struct msghdr *"]),
+    ("sock_send_length", &[SOCK, NUMBER]),
 ];
 
 /// What a function takes, and returns: name, parameters, result.
@@ -60,6 +68,9 @@ const FUNCTIONS: &[Function] = &[
     ("do_sendfile", &[NUMBER, NUMBER, OFFSET, NUMBER, NUMBER], NUMBER),
     ("__x64_sys_vmsplice", &["const struct pt_regs *"], NUMBER),
     ("__arm64_sys_vmsplice", &["const struct pt_regs *"], NUMBER),
+    ("tcp_sendmsg_locked", &[SOCK, "struct msghdr *", NUMBER], NUMBER),
+    ("tcp_release_cb", &[SOCK], "void"),
+    ("security_sock_graft", &[SOCK, "struct socket *"], "void"),
 ];
 
 /// Whether the tracepoints of the running kernel pass what the programs take from them.

@@ -2,10 +2,7 @@
 
 use kprobe_core::abi::{PREEMPT_COUNT_MARKER, context_source};
 
-use crate::{
-    btf::Btf,
-    probe::{ProgramPlan, Target},
-};
+use crate::{btf::Btf, probe::ProgramPlan};
 
 /// The ways to tell the context of a wake-up, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +87,7 @@ impl WakeContextSource {
                     target: Target::RawTracepoint(tracepoint.into()),
                     or: None,
                 };
+                let raw = ProgramPlan::raw;
                 let mut programs = vec![raw("context_softirq_exit", "softirq_exit")];
                 programs.extend(HARDIRQS.map(|(_, exit)| raw("context_hardirq_exit", exit)));
                 programs.push(raw("context_softirq_enter", "softirq_entry"));

@@ -12,7 +12,8 @@ use crate::{
     btf::Btf,
     filter::Selection,
     probe::{
-        EventPlan, FamilyPlan, IN_HASH, Needs, ObjectBytes, RungPlan, TRACE_EVENT, When, tracepoint_rungs,
+        EventPlan, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, RungPlan, TRACE_EVENT, When,
+        tracepoint_rungs,
     },
     recorder::Aggregation,
 };
@@ -240,7 +241,7 @@ impl Setup<'_> {
         let mut rungs: Vec<_> = event.rungs.iter().collect();
         if self.programs_are_preemptible {
             // Stable: the others stay in their order.
-            rungs.sort_by_key(|rung| rung.name != TRACE_EVENT);
+            rungs.sort_by_key(|rung| !matches!(rung.name, TRACE_EVENT | KPROBE));
         }
         for rung in rungs {
             let outcome = if report.rung.is_some() {

@@ -150,22 +150,30 @@ impl Object {
     }
 
     /// Loads and attaches all of `programs`, or none. A program that is loaded already serves somebody else: it is
-    /// neither attached once more, which would double its records, nor unloaded.
+    /// neither attached once more, which would double its records, nor unloaded. If it is one that makes none, that will do.
     pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
-        for (index, plan) in programs.iter().enumerate() {
-            let (done, outcome) = if self.is_loaded(&plan.program) {
-                (index, Err(format!("the program {} is attached for another probe already", plan.program)))
+        let mut done: Vec<String> = Vec::with_capacity(programs.len());
+        for plan in programs {
+            let outcome = if self.is_loaded(&plan.program) {
+                if plan.is_shared {
+                    continue;
+                }
+                Err(format!("the program {} is attached for another probe already", plan.program))
             } else {
-                (index + 1, self.attach_one(plan, btf))
+                done.push(plan.program.to_string());
+                self.attach_one(plan, btf)
             };
             if let Err(reason) = outcome {
-                programs[..done].iter().for_each(|undo| self.unload(&undo.program));
+                if plan.is_optional {
+                    self.unload(&plan.program);
+                    done.pop();
+                    continue;
+                }
+                done.iter().for_each(|undo| self.unload(undo));
                 return Err(reason);
             }
         }
-        for plan in programs {
-            self.attached.push(plan.program.to_string());
-        }
+        self.attached.extend(done);
         Ok(())
     }
 

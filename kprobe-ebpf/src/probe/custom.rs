@@ -113,6 +113,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
                     Target::SoftwareEvent(_) => PERF,
                 },
                 programs: vec![ProgramPlan { program, target, or: None }],
+                programs: vec![ProgramPlan { program, target, is_shared: false, is_optional: false }],
                 needs: Vec::new(),
                 storage: &[],
             })

@@ -10,6 +10,7 @@ mod process;
 mod sched;
 mod security;
 mod syscalls;
+mod tcp;
 
 pub use block::Block;
 pub use custom::Probe;
@@ -25,6 +26,7 @@ pub use process::Process;
 pub use sched::Sched;
 pub use security::Security;
 pub use syscalls::Syscalls;
+pub use tcp::Tcp;
 
 /// What every family of kprobe's own can have attached.
 #[cfg(test)]
@@ -37,5 +39,6 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Security::default().plan().0,
         Pipes::default().plan().0,
         Block::default().plan().0,
+        Tcp::default().plan().0,
     ]
 }

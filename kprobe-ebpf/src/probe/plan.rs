@@ -117,6 +117,10 @@ pub(crate) struct ProgramPlan {
     pub(crate) target: Target,
     /// The same function under another name, where the kernel has none of the first.
     pub(crate) or: Option<&'static str>,
+    /// It makes no records of its own, and may serve several events.
+    pub(crate) is_shared: bool,
+    /// Without it the records only say less.
+    pub(crate) is_optional: bool,
 }
 
 /// An attach target.
@@ -176,6 +180,20 @@ impl Target {
 }
 
 impl ProgramPlan {
+    const fn new(program: &'static str, target: Target) -> Self {
+        Self { program: Cow::Borrowed(program), target, is_shared: false, is_optional: false }
+    }
+
+    /// The same, which may fail to attach.
+    pub(crate) fn optional(self) -> Self {
+        Self { is_optional: true, ..self }
+    }
+
+    /// The same, which may serve several events.
+    pub(crate) fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
+    }
+
     pub(crate) const fn btf(program: &'static str, tracepoint: &'static str) -> Self {
         Self {
             program: Cow::Borrowed(program),
@@ -210,6 +228,27 @@ impl ProgramPlan {
 
     pub(crate) const fn kretprobe(program: &'static str, function: &'static str) -> Self {
         Self { program: Cow::Borrowed(program), target: Target::Kretprobe(Cow::Borrowed(function)), or: None }
+        Self::new(program, Target::BtfTracepoint(Cow::Borrowed(tracepoint)))
+    }
+
+    pub(crate) const fn event(program: &'static str, category: &'static str, name: &'static str) -> Self {
+        Self::new(program, Target::TraceEvent { category, name })
+    }
+
+    pub(crate) const fn fentry(program: &'static str, function: &'static str) -> Self {
+        Self::new(program, Target::FunctionEntry(Cow::Borrowed(function)))
+    }
+
+    pub(crate) const fn fexit(program: &'static str, function: &'static str) -> Self {
+        Self::new(program, Target::FunctionExit(Cow::Borrowed(function)))
+    }
+
+    pub(crate) const fn kprobe(program: &'static str, function: &'static str) -> Self {
+        Self::new(program, Target::Kprobe(Cow::Borrowed(function)))
+    }
+
+    pub(crate) const fn kretprobe(program: &'static str, function: &'static str) -> Self {
+        Self::new(program, Target::Kretprobe(Cow::Borrowed(function)))
     }
 
     pub(crate) const fn perf(program: &'static str, event: SoftwareEvent) -> Self {
@@ -242,6 +281,7 @@ impl ProgramPlan {
             (_, target) => target.clone(),
         };
         Self { program: self.program.clone(), target, or: None }
+        Self::new(program, Target::RawTracepoint(Cow::Borrowed(tracepoint)))
     }
 }
 

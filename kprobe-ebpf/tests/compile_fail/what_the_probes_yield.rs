@@ -12,6 +12,12 @@ use kprobe_core::{
 };
 use kprobe_ebpf::{Pipes, Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
 use kprobe_ebpf::{Block, Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
+        Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, Value,
+    },
+    pipeline::Batch,
+};
+use kprobe_ebpf::{Memory, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp};
 
 struct Own(Origin);
 
@@ -30,6 +36,7 @@ impl TypedEvent for Own {
 
 type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, ())))))));
 type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Block, ())))))));
+type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Tcp, ())))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -48,6 +55,12 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<PipeRead, _>(batch).for_each(drop);
     recorder.events::<BlockRequest, _>(batch).for_each(drop);
     recorder.events::<BlockMerge, _>(batch).for_each(drop);
+    recorder.events::<TcpSend, _>(batch).for_each(drop);
+    recorder.events::<TcpRecv, _>(batch).for_each(drop);
+    recorder.events::<TcpRetransmit, _>(batch).for_each(drop);
+    recorder.events::<TcpState, _>(batch).for_each(drop);
+    recorder.events::<TcpConnect, _>(batch).for_each(drop);
+    recorder.events::<TcpAccept, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");
         drop(switch);

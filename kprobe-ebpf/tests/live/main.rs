@@ -27,6 +27,7 @@ mod sampling;
 mod sched;
 mod security;
 mod syscalls;
+mod tcp;
 mod workloads;
 
 fn main() {
@@ -39,6 +40,7 @@ fn main() {
         memory::trials(),
         pipe::trials(),
         block::trials(),
+        tcp::trials(),
         filters::trials(),
         sampling::trials(),
         aggregates::trials(),

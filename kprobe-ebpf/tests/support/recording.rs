@@ -188,6 +188,12 @@ from_event!(
     SchedWaking,
     SecurityCapability,
     Syscall,
+    TcpAccept,
+    TcpConnect,
+    TcpRecv,
+    TcpRetransmit,
+    TcpSend,
+    TcpState,
     Lost
 );
 

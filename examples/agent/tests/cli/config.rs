@@ -48,6 +48,8 @@ fn bad_files() {
         "probes = [\"tcp\"]\n",
         "--probes tcp: this version has no such probes yet; it has process, syscall, sched, memory, security, pipe",
         "--probes tcp: this version has no such probes yet; it has process, syscall, sched, memory, security, block",
+        "probes = [\"block\"]\n",
+        "--probes block: this version has no such probes yet; it has process, syscall, sched, tcp, memory, security",
     );
     check_bad("ring-bytes = \"7MiB\"\n", NOT_A_POWER);
     check_bad("ring-bytes = 7340032\n", NOT_A_POWER);

@@ -118,6 +118,11 @@ fn probes() {
             &format!(
                 "--probes {later}: this version has no such probes yet; it has process, syscall, sched, memory, security, pipe"
                 "--probes {later}: this version has no such probes yet; it has process, syscall, sched, memory, security, block"
+    for later in ["block", "lock", "irq"] {
+        check(
+            &["--probes", later],
+            &format!(
+                "--probes {later}: this version has no such probes yet; it has process, syscall, sched, tcp, memory, security"
             ),
         );
     }
@@ -125,6 +130,7 @@ fn probes() {
         &["--probes", "process,sharks"],
         "--probes sharks: no such family; there are process, syscall, sched, memory, security, pipe",
         "--probes sharks: no such family; there are process, syscall, sched, memory, security, block",
+        "--probes sharks: no such family; there are process, syscall, sched, tcp, memory, security",
     );
 }
 

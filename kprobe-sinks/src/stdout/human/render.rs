@@ -1,3 +1,5 @@
+use std::{fmt, net::SocketAddr};
+
 use kprobe_core::{
     abi::Kind,
     decode::DecodeError,
@@ -10,6 +12,9 @@ use kprobe_core::{
         Histogram, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin, PageFault, ProcessExec, ProcessExit,
         ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability,
         Submitter, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
+        PageFault, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        SchedWaking, SecurityCapability, TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit, TcpSend,
+        TcpSocket, TcpState, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
     },
     pipeline::Enriched,
 };
@@ -39,6 +44,16 @@ impl Scene<'_> {
             Event::ProcessExec(event) => self.put_exec(line, event),
             Event::ProcessExit(event) => put_exit(line, event),
             Event::ProcessRename(event) => self.put_rename(line, event),
+            Event::TcpSend(TcpSend { socket, start, end, .. }) => {
+                put_transfer(line, "sends", socket, start, end);
+            }
+            Event::TcpRecv(TcpRecv { socket, start, end, .. }) => {
+                put_transfer(line, "receives", socket, start, end);
+            }
+            Event::TcpRetransmit(event) => put_retransmit(line, event),
+            Event::TcpState(event) => put_state(line, event),
+            Event::TcpConnect(event) => put_connect(line, event),
+            Event::TcpAccept(event) => put_accept(line, event),
             Event::MemoryFaultMajor(event) => put_major_fault(line, event),
             Event::MemoryFaultMinor(event) => put_minor_fault(line, event),
             Event::BlockRequest(event) => self.put_request(line, event),
@@ -231,6 +246,66 @@ fn put_exit(line: &mut Line<'_>, event: &ProcessExit) {
             }
         }
         (None, None) => line.put(format_args!("?")),
+    }
+}
+
+/// A socket by its two ends.
+struct Ends<'a>(&'a TcpSocket);
+
+impl fmt::Display for Ends<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TcpSocket { local_addr, local_port, remote_addr, remote_port, .. } = *self.0;
+        write!(
+            f,
+            "{} > {}",
+            SocketAddr::new(local_addr, local_port),
+            SocketAddr::new(remote_addr, remote_port)
+        )
+    }
+}
+
+fn put_transfer(line: &mut Line<'_>, what: &str, socket: &TcpSocket, start: &u64, end: &u64) {
+    line.styled(WORD, format_args!("{what} "));
+    line.put(format_args!("{} bytes, {start} to {end} of {}", end.saturating_sub(*start), Ends(socket)));
+}
+
+/// Where the thread in front need not be concerned.
+fn put_owner(line: &mut Line<'_>, owner: Option<TcpOwner>) {
+    match owner {
+        Some(owner) => line.put(format_args!(", of {}/{}", owner.tgid, owner.tid)),
+        None => line.put(format_args!(", of nobody known")),
+    }
+}
+
+fn put_retransmit(line: &mut Line<'_>, event: &TcpRetransmit) {
+    line.styled(FAILED, format_args!("sent again: "));
+    line.put(format_args!("bytes {} to {} of {}", event.start, event.end, Ends(&event.socket)));
+    put_owner(line, event.owner);
+}
+
+fn put_state(line: &mut Line<'_>, event: &TcpState) {
+    line.styled(WORD, format_args!("{} -> {} ", event.old.name(), event.new.name()));
+    line.put(format_args!("{}", Ends(&event.socket)));
+    put_owner(line, event.owner);
+}
+
+fn put_connect(line: &mut Line<'_>, event: &TcpConnect) {
+    let after = Span(event.duration_ns());
+    let errno = event.ret.filter(|ret| *ret < 0).and_then(|ret| u32::try_from(ret.unsigned_abs()).ok());
+    match (event.ret, errno.and_then(errno_name)) {
+        (Some(0), _) => line.styled(WORD, format_args!("connected ")),
+        (_, Some(name)) => line.styled(FAILED, format_args!("not connected ({name}) ")),
+        (_, None) => line.styled(FAILED, format_args!("not connected ")),
+    }
+    line.put(format_args!("{} after {after}", Ends(&event.socket)));
+    put_owner(line, event.owner);
+}
+
+fn put_accept(line: &mut Line<'_>, event: &TcpAccept) {
+    line.styled(WORD, format_args!("accepts "));
+    line.put(format_args!("{}", Ends(&event.socket)));
+    if let Some(queued) = event.queued_ns {
+        line.put(format_args!(", queued for {}", Span(queued)));
     }
 }
 

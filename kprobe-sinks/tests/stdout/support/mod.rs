@@ -161,6 +161,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     let mut samples = scheduler();
     samples.extend(processes());
     samples.extend(syscalls());
+    samples.extend(tcp());
     samples.extend(faults());
     samples.extend(security());
     samples.extend(pipes());
@@ -259,6 +260,60 @@ fn syscalls() -> Vec<Sample> {
     ]
     .iter()
     .map(|body| Sample::new(header, body).comm(b"ls"))
+    .collect()
+}
+
+fn tcp() -> Vec<Sample> {
+    let mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
+    let socket = |flags| abi::TcpSocket {
+        cookie: 77,
+        local_addr: mapped(1),
+        remote_addr: mapped(2),
+        local_port: 40_000,
+        remote_port: 443,
+        netns: 4_026_531_840,
+        srtt_us: 250,
+        flags: flags | abi::TCP_HAS_NETNS,
+    };
+    let v6 = abi::TcpSocket { cookie: 0, local_addr: [1; 16], srtt_us: 0, flags: abi::TCP_IPV6, ..socket(0) };
+    let owned = socket(abi::TCP_HAS_OWNER | abi::TCP_CONNECTED);
+    let done = socket(abi::TCP_HAS_OWNER | abi::TCP_CONNECTED | abi::TCP_HAS_RESULT);
+    let (owner_tgid, owner_tid) = (1234, 1235);
+    let at = |kind| at(28, kind);
+    let header = at(Kind::TCP_CONNECT);
+    let connect = |socket, ret| abi::TcpConnect {
+        socket,
+        begin_ns: header.ktime_ns - 12_300,
+        owner_tgid,
+        owner_tid,
+        ret,
+    };
+    let again = |socket| abi::TcpRetransmit {
+        socket,
+        start: 7,
+        end: 99,
+        owner_tgid,
+        owner_tid,
+        segments: 1,
+        state: 1,
+    };
+    let change = |socket, old, new| abi::TcpState { socket, owner_tgid, owner_tid, old, new };
+    let accepted = |flags| abi::TcpAccept { socket: socket(abi::TCP_ACCEPTED | flags), queued_ns: 31_000 };
+    vec![
+        Sample::new(at(Kind::TCP_SEND), &abi::TcpSend { socket: owned, start: 7, end: 1014 }),
+        Sample::new(at(Kind::TCP_RECV), &abi::TcpRecv { socket: v6, start: 0, end: u64::MAX }),
+        Sample::new(at(Kind::TCP_RETRANSMIT), &again(owned)),
+        Sample::new(at(Kind::TCP_RETRANSMIT), &again(v6)),
+        Sample::new(at(Kind::TCP_STATE), &change(owned, 1, 4)),
+        Sample::new(at(Kind::TCP_STATE), &change(v6, 10, 99)),
+        Sample::new(at(Kind::TCP_CONNECT), &connect(done, 0)),
+        Sample::new(at(Kind::TCP_CONNECT), &connect(done, -111)),
+        Sample::new(at(Kind::TCP_CONNECT), &connect(owned, 0)),
+        Sample::new(at(Kind::TCP_ACCEPT), &accepted(abi::TCP_HAS_RESULT)),
+        Sample::new(at(Kind::TCP_ACCEPT), &accepted(0)),
+    ]
+    .into_iter()
+    .map(|sample| sample.comm(b"ls"))
     .collect()
 }
 

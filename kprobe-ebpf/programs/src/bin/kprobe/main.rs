@@ -24,5 +24,6 @@ mod process;
 mod sched;
 mod security;
 mod syscall;
+mod tcp;
 
 kprobe_programs::follow_programs!();

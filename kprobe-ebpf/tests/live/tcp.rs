@@ -1,0 +1,150 @@
+//! Bytes in streams of TCP, and the life of connections.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::MetadataExt as _,
+};
+
+use kprobe_core::event::{Origin, TcpRecv, TcpRole, TcpSend, TcpSocket};
+use kprobe_ebpf::{Filter, Recorder, Tcp};
+
+use crate::support::{
+    recording::{Recorded, Recording},
+    rungs::rungs,
+};
+
+crate::trials!(every_way, families, together_and_apart, every_rung_of_transfers);
+
+const MIB: u64 = 1 << 20;
+
+/// What a workload knows of one end.
+#[derive(Debug)]
+struct End {
+    tgid: u32,
+    tid: u32,
+    cookie: u64,
+    port: u16,
+    acked: u64,
+    received: u64,
+}
+
+/// The end that sends the many bytes is the first.
+fn ends(lines: &[String]) -> [End; 2] {
+    let end = |line: &String| {
+        let words: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        let [tgid, tid, cookie, port, acked, received] = words[..] else { panic!("{line}") };
+        End { tgid: tgid as u32, tid: tid as u32, cookie, port: port as u16, acked, received }
+    };
+    let mut ends: Vec<_> = lines.iter().map(end).collect();
+    ends.sort_by_key(|end| end.received);
+    ends.try_into().unwrap()
+}
+
+/// The pieces of one end's stream, which must be those of the thread, follow each other from 0 and leave nothing out.
+fn tile<'a>(
+    pieces: impl Iterator<Item = (&'a Origin, &'a TcpSocket, u64, u64)>,
+    end: &End,
+) -> Option<(u64, TcpSocket)> {
+    let mut seen = None;
+    for (origin, socket, start, stop) in pieces.filter(|(_, socket, ..)| socket.local_port == end.port) {
+        assert_eq!((origin.tgid.0, origin.tid.0), (end.tgid, end.tid));
+        assert_eq!(start, seen.map_or(0, |(at, _)| at), "{end:?}");
+        assert!(stop > start);
+        assert!(socket.cookie.is_none_or(|cookie| cookie == end.cookie), "{socket:?} {end:?}");
+        seen = Some((stop, *socket));
+    }
+    seen
+}
+
+/// What was recorded of the stream that goes from one end, and of that which comes to it: how much, and the end.
+fn streams(recorded: &Recorded, end: &End) -> [Option<(u64, TcpSocket)>; 2] {
+    let (sends, recvs) = (recorded.all::<TcpSend>(), recorded.all::<TcpRecv>());
+    [
+        tile(sends.iter().map(|e| (&e.origin, &e.socket, e.start, e.end)), end),
+        tile(recvs.iter().map(|e| (&e.origin, &e.socket, e.start, e.end)), end),
+    ]
+}
+
+fn check(recorded: &Recorded, lines: &[String], family: u64, bytes: u64) {
+    let [client, server] = ends(lines);
+    let [Some((sent, from)), Some((got_back, _))] = streams(recorded, &client) else { panic!("{client:?}") };
+    let [Some((sent_back, _)), Some((got, to))] = streams(recorded, &server) else { panic!("{server:?}") };
+    assert_eq!((sent, got, sent_back, got_back), (bytes, bytes, 10, 10));
+    // The end that asked counts its asking as acknowledged.
+    assert_eq!((client.acked, client.received, server.received), (bytes + 1, 10, bytes));
+
+    assert_eq!((from.cookie, to.cookie), (Some(client.cookie), Some(server.cookie)));
+    assert_eq!((from.local_addr, from.local_port), (to.remote_addr, to.remote_port));
+    assert_eq!((from.remote_addr, from.remote_port), (to.local_addr, to.local_port));
+    let address = if family == 6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    assert_eq!((from.local_addr, from.remote_addr), (address, address));
+    assert_eq!((from.is_ipv6, to.is_ipv6), (family != 4, family != 4));
+    assert_eq!((from.role, to.role), (Some(TcpRole::Connected), Some(TcpRole::Accepted)));
+    let netns = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
+    assert_eq!((from.netns, to.netns), (Some(netns as u32), Some(netns as u32)));
+    assert!(from.srtt_us.is_some_and(|srtt| srtt > 0));
+}
+
+fn transfer(family: u64, way: u64, apart: u64) {
+    let builder = Recorder::builder().probe(Tcp::default()).filter(Filter::none());
+    let text = format!("tcp {family} {way} {apart} {MIB}");
+    let (recorded, lines, _) = Recording::of_workload(builder, &text);
+    check(&recorded.lossless(), &lines, family, MIB);
+}
+
+fn every_way() {
+    for way in 0..6 {
+        transfer(4, way, 0);
+    }
+}
+
+fn families() {
+    for family in [6, 46] {
+        transfer(family, 0, 0);
+        transfer(family, 4, 0);
+    }
+}
+
+fn together_and_apart() {
+    transfer(4, 0, 1);
+    transfer(4, 3, 1);
+    transfer(4, 0, 2);
+}
+
+/// Not every rung has both directions.
+fn every_rung_of_transfers() {
+    let rungs = rungs(Tcp::default());
+    assert_eq!(rungs.len(), 5, "{rungs:?}");
+    let (mut sending, mut receiving) = (0, 0);
+    for (rung, way) in rungs.iter().flat_map(|rung| [(rung, 0), (rung, 4)]) {
+        let builder = Recorder::builder().probe(Tcp::default()).filter(Filter::none());
+        let others = rungs.iter().filter(|other| *other != rung);
+        let recorder = others.fold(builder, |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+        let has =
+            |event| recorder.report().probes.iter().any(|probe| probe.probe == event && probe.rung.is_some());
+        let (sends, receives) = (has("tcp.send"), has("tcp.recv"));
+        // Every kernel has them.
+        let is_sure = rung == "tp_btf" || rung == "raw_tp";
+        assert!(
+            receives || !is_sure,
+            "{rung}: {:?}",
+            recorder.report().probes.iter().map(|p| p.refusal()).collect::<Vec<_>>()
+        );
+        let mut recording = Recording::of(recorder, |_| true);
+        let mut workload = recording.spawn(&format!("tcp 46 {way} 0 {MIB}"));
+        let lines = recording.run(&mut workload);
+        let recorded = recording.finish().lossless();
+        if recorded.skipped != 0 {
+            continue;
+        }
+        for (end, [out, back]) in ends(&lines).iter().zip([[MIB, 10], [10, MIB]]) {
+            let [sent, received] = streams(&recorded, end);
+            assert_eq!(sent.map(|(bytes, _)| bytes), sends.then_some(out), "{rung}");
+            assert_eq!(received.map(|(bytes, _)| bytes), receives.then_some(back), "{rung}");
+        }
+        sending += u32::from(sends);
+        receiving += u32::from(receives);
+    }
+    let least = if kprobe_ebpf::host::kernel_release().unwrap().at_least(7, 0) { 2 } else { 4 };
+    assert!(sending >= least && receiving >= least, "{sending} {receiving}");
+}
