@@ -26,7 +26,9 @@ mod shared;
 
 pub use attach::{AttachError, MapMemory, Memory, Outcome, ProbeReport, Report, RungReport};
 pub use filter::Filter;
-pub use probe::{Here, ListYields, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields};
+pub use probe::{
+    Here, ListYields, Lock, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
+};
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,
     RecorderBuilder, SelectError, SpawnError, SyscallCounts,

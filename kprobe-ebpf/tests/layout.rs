@@ -45,6 +45,14 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         ProcessExit { start_ns, parent_tgid, status, flags }
         ProcessRename { renamed_tid, renamed_tgid, comm }
         SecurityCapability { capability, result, user_ns_level, flags }
+        FutexKey { address, object, offset, device, flags }
+        LockContention { begin_ns, lock, ret, flags, context, reserved }
+        LockFutex {
+            enter_ns, key, woken_ns, waker_address, waker_tgid, waker_tid, ret, futexes, op, flags,
+        }
+        LockFutexWake {
+            enter_ns, key, second_address, wanted, wanted_second, ret, op, flags, reserved,
+        }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         HistogramKey { key, kind, reserved }
         HistogramCounts { sum, counts }

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
-    By, DEFAULT_RING_BYTES, Filter, Need, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
-    filter::SyscallSet,
+    By, DEFAULT_RING_BYTES, Filter, Lock, Need, Process, Recorder, RecorderBuilder, Sched, Security,
+    Syscalls, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -61,10 +61,10 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, security; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, lock, security; `help` lists their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
-    /// Only system calls that took this long or longer, for example 50us
+    /// Only system calls and waits for locks that took this long or longer, for example 50us
     #[arg(long, value_name = "TIME")]
     pub(crate) min_duration: Option<Span>,
     /// Only one record in N of each event, counted on each CPU; processes are never sampled
@@ -238,9 +238,10 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 4] = [Family::Process, Family::Syscall, Family::Sched, Family::Security];
+const FAMILIES: [Family; 5] =
+    [Family::Process, Family::Syscall, Family::Sched, Family::Lock, Family::Security];
 /// Those of later versions.
-const LATER: [&str; 5] = ["tcp", "block", "memory", "lock", "irq"];
+const LATER: [&str; 4] = ["tcp", "block", "memory", "irq"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -415,6 +416,7 @@ impl Options {
             .probe_with(families.need(Family::Process, Need::Optional), Process::default())
             .probe_with(families.need(Family::Syscall, Need::Off), self.syscall_probe()?)
             .probe_with(families.need(Family::Sched, Need::Off), Sched::default().sample(one_in))
+            .probe_with(families.need(Family::Lock, Need::Off), self.lock_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));
@@ -435,6 +437,12 @@ impl Options {
         };
         let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
         Ok(Syscalls::of(set).min_duration(least).sample(self.one_in()))
+    }
+
+    /// Waits for locks.
+    fn lock_probe(&self) -> Lock {
+        let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
+        Lock::default().min_duration(least).sample(self.one_in())
     }
 
     /// What is kept where records are sampled.

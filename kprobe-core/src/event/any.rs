@@ -2,9 +2,9 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        CgroupNamed, Histogram, Lost, Marker, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
-        Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, ThreadSeed,
-        TypedEvent,
+        CgroupNamed, Histogram, LockContention, LockFutex, LockFutexWake, Lost, Marker, Origin, ProcessExec,
+        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
+        SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
 
@@ -78,6 +78,9 @@ any_event!(
     ProcessExit,
     ProcessRename,
     Syscall,
+    LockContention,
+    LockFutex,
+    LockFutexWake,
     SecurityCapability,
     Lost,
     Marker,

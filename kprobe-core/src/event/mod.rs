@@ -6,6 +6,7 @@ mod any;
 mod field;
 mod histogram;
 mod ids;
+mod lock;
 mod meta;
 mod names;
 mod origin;
@@ -19,6 +20,9 @@ pub use any::Event;
 pub use field::{Field, Type, Value};
 pub use histogram::{Aggregated, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
+pub use lock::{
+    Contended, FutexKey, FutexOp, FutexPlace, FutexWaker, LockContention, LockFutex, LockFutexWake,
+};
 pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;

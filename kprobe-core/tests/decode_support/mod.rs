@@ -24,6 +24,9 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::PROCESS_EXIT, 24),
     (Kind::PROCESS_RENAME, 24),
     (Kind::SYSCALL, 32),
+    (Kind::LOCK_CONTENTION, 32),
+    (Kind::LOCK_FUTEX, 80),
+    (Kind::LOCK_FUTEX_WAKE, 72),
     (Kind::SECURITY_CAPABILITY, 16),
 ];
 

@@ -5,7 +5,7 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  tracepoint -> bin/kprobe/ -> sched process syscall follow context     what happened
+//!  tracepoint -> bin/kprobe/ -> sched process syscall lock follow context     what happened
 //!                                   |  storage                            what is remembered of a thread
 //!                                   |  task <- memory <- offsets           kernel structs, at offsets that the loader found
 //!                                   v
@@ -49,6 +49,7 @@ pub mod emit;
 pub mod filter;
 pub mod follow;
 pub mod frozen;
+pub mod lock;
 pub mod memory;
 pub mod offsets;
 pub mod process;

@@ -21,6 +21,8 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("sched_switch", &[NUMBER, TASK, TASK, NUMBER]),
     ("sched_waking", &[TASK]),
     ("sched_migrate_task", &[TASK, NUMBER]),
+    ("contention_begin", &["void *", NUMBER]),
+    ("contention_end", &["void *", NUMBER]),
     ("cap_capable", &[CRED, USER_NS, "const struct user_namespace *", NUMBER, NUMBER]),
 ];
 

@@ -2,6 +2,7 @@
 
 mod custom;
 mod list;
+mod lock;
 mod plan;
 mod process;
 mod sched;
@@ -10,6 +11,7 @@ mod syscalls;
 
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
+pub use lock::Lock;
 pub(crate) use plan::{
     EventPlan, FUNCTION, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT,
     Target, When, tracepoint_rungs,
@@ -27,6 +29,7 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Process::default().plan().0,
         Sched::default().plan().0,
         Syscalls::all().plan().0,
+        Lock::default().plan().0,
         Security::default().plan().0,
     ]
 }

@@ -4,12 +4,12 @@ use kprobe_core::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        Arch, Field, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Arch, Field, LockContention, LockFutex, LockFutexWake, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TypedEvent, Value,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Probe, Process, Recorder, Sched, Security, Syscalls};
+use kprobe_ebpf::{Lock, Probe, Process, Recorder, Sched, Security, Syscalls};
 
 struct Own(Origin);
 
@@ -26,7 +26,7 @@ impl TypedEvent for Own {
     fn fields(&self, _: Arch, _: &mut dyn FnMut(&'static str, Value<'_>)) {}
 }
 
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, ())))));
+type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Lock, ()))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -38,6 +38,9 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<ProcessExit, _>(batch).for_each(drop);
     recorder.events::<ProcessRename, _>(batch).for_each(drop);
     recorder.events::<Syscall, _>(batch).for_each(drop);
+    recorder.events::<LockContention, _>(batch).for_each(drop);
+    recorder.events::<LockFutex, _>(batch).for_each(drop);
+    recorder.events::<LockFutexWake, _>(batch).for_each(drop);
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");

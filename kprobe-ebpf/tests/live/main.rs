@@ -18,6 +18,7 @@ mod driving;
 mod errors;
 mod filters;
 mod life;
+mod lock;
 mod losses;
 mod rungs;
 mod sampling;
@@ -32,6 +33,7 @@ fn main() {
         syscalls::trials(),
         life::trials(),
         sched::trials(),
+        lock::trials(),
         security::trials(),
         filters::trials(),
         sampling::trials(),

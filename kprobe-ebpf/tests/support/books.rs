@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use kprobe_core::{
-    abi::Kind,
+    abi::{Family, Kind},
     decode::Record,
     event::{Event, Lost, TypedEvent},
     pipeline::{Batch, Gaps, ProbeRow},
 };
-use kprobe_ebpf::{Recorder, SyscallCounts};
+use kprobe_ebpf::{PairCounts, Recorder, SyscallCounts};
 
 /// Records that were received.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub struct Books {
 pub struct Closed {
     pub rows: Vec<ProbeRow>,
     pub syscalls: SyscallCounts,
+    /// Of locks.
+    pub locks: PairCounts,
     received: BTreeMap<Kind, u64>,
 }
 
@@ -66,7 +68,9 @@ impl Books {
         for ((kind, _), count) in self.received {
             *received.entry(kind).or_default() += count;
         }
-        Closed { rows, syscalls, received }
+        let locks = recorder.pair_counts(Family::Lock);
+        assert_eq!(locks.unstored, 0);
+        Closed { rows, syscalls, locks, received }
     }
 }
 

@@ -172,6 +172,9 @@ macro_rules! from_event {
 
 from_event!(
     Histogram,
+    LockContention,
+    LockFutex,
+    LockFutexWake,
     ProcessExec,
     ProcessExit,
     ProcessFork,

@@ -112,17 +112,17 @@ fn units() {
 
 #[test]
 fn probes() {
-    for later in ["tcp", "block", "memory", "lock", "irq"] {
+    for later in ["tcp", "block", "memory", "irq"] {
         check(
             &["--probes", later],
             &format!(
-                "--probes {later}: this version has no such probes yet; it has process, syscall, sched, security"
+                "--probes {later}: this version has no such probes yet; it has process, syscall, sched, lock, security"
             ),
         );
     }
     check(
         &["--probes", "process,sharks"],
-        "--probes sharks: no such family; there are process, syscall, sched, security",
+        "--probes sharks: no such family; there are process, syscall, sched, lock, security",
     );
 }
 

@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod life;
+mod lock;
 mod sched;
 mod security;
 pub mod sys;
@@ -36,6 +37,13 @@ pub fn run(text: &str) -> ! {
         "ping-pong" => sched::ping_pong(arg(0)),
         "naps" => sched::naps(arg(0)),
         "moves" => sched::moves(arg(0)),
+        "futex-ping-pong" => lock::ping_pong(arg(0)),
+        "futex-shared" => lock::shared(),
+        "futex-outcomes" => lock::outcomes(),
+        "futex-requeue" => lock::requeue(),
+        "futex-ends" => lock::ends(),
+        "futex-newer" => lock::newer(),
+        "contention" => lock::contention(arg(0)),
         "capabilities" => security::capabilities(),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),

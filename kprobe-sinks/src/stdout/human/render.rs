@@ -11,7 +11,7 @@ use kprobe_core::{
 
 use super::{
     line::{ALARM, FAILED, Line, Thread, WHO, WORD},
-    syscall,
+    lock, syscall,
     text::{Span, Visible},
 };
 
@@ -34,6 +34,9 @@ impl Scene<'_> {
             Event::ProcessExec(event) => self.put_exec(line, event),
             Event::ProcessExit(event) => put_exit(line, event),
             Event::ProcessRename(event) => self.put_rename(line, event),
+            Event::LockFutex(event) => lock::put_futex(line, event),
+            Event::LockFutexWake(event) => lock::put_wake(line, event),
+            Event::LockContention(event) => lock::put_contention(line, event),
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),

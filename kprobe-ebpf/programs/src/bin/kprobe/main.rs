@@ -16,6 +16,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[macro_use]
 mod targets;
 
+mod lock;
 mod process;
 mod sched;
 mod security;
