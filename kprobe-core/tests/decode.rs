@@ -427,6 +427,71 @@ mod comes_back {
             accept.socket.flags = flags;
             let event: TcpAccept = decode(&accept).expect("any value will do");
             prop_assert_eq!(event.queued_ns, has(abi::TCP_HAS_RESULT).then_some(accept.queued_ns));
+        fn lock(mut wait in any_abi::<abi::LockFutex>(), mut wake in any_abi::<abi::LockFutexWake>(), mut contention in any_abi::<abi::LockContention>(), key in 0..32_u32, flags in 0..32_u32, context in 0..=5_u32) {
+            (wait.key.flags, wait.flags) = (key, flags);
+            let has = |bit| flags & bit != 0;
+            let key_has = |bit| key & bit != 0;
+            let event: LockFutex = decode(&wait).expect("any value will do");
+            prop_assert_eq!(
+                (event.enter_ns, event.op.0, event.futexes, event.ret, event.is_woken()),
+                (wait.enter_ns, wait.op, wait.futexes, wait.ret, wait.ret >= 0)
+            );
+            prop_assert_eq!(
+                (event.blocked, event.timed, event.restarted),
+                (has(abi::FUTEX_BLOCKED), has(abi::FUTEX_TIMED), has(abi::FUTEX_RESTARTED))
+            );
+            prop_assert_eq!(event.waker.is_some(), has(abi::FUTEX_HAS_WAKER));
+            if let Some(waker) = event.waker {
+                prop_assert_eq!(
+                    (waker.tgid.0, waker.tid.0, waker.ktime_ns),
+                    (wait.waker_tgid, wait.waker_tid, wait.woken_ns)
+                );
+                prop_assert_eq!(waker.address, has(abi::FUTEX_HAS_WAKER_ADDRESS).then_some(wait.waker_address));
+            }
+            prop_assert_eq!(event.key.is_some(), key_has(abi::FUTEX_HAS_ADDRESS));
+            if let Some(found) = event.key {
+                prop_assert_eq!((found.address, found.private), (wait.key.address, key_has(abi::FUTEX_PRIVATE)));
+                let (major, minor) = (wait.key.device >> 20, wait.key.device & 0xf_ffff);
+                match found.place {
+                    FutexPlace::Unknown => prop_assert!(key_has(abi::FUTEX_UNRESOLVED)),
+                    FutexPlace::File { inode, device, offset, .. } => {
+                        prop_assert!(key_has(abi::FUTEX_SHARED));
+                        prop_assert_eq!(
+                            (inode, device.major, device.minor, offset),
+                            (wait.key.object, major, minor, wait.key.offset)
+                        );
+                    }
+                    FutexPlace::Space { space, .. } => {
+                        prop_assert!(!key_has(abi::FUTEX_SHARED) && !key_has(abi::FUTEX_UNRESOLVED));
+                        prop_assert_eq!(space, key_has(abi::FUTEX_HAS_SPACE).then_some(wait.key.object));
+                    }
+                    _ => prop_assert!(false, "{:?}", found),
+                }
+            }
+
+            (wake.key.flags, wake.flags) = (key, flags);
+            let event: LockFutexWake = decode(&wake).expect("any value will do");
+            prop_assert_eq!(
+                (event.enter_ns, event.op.0, event.wanted, event.ret),
+                (wake.enter_ns, wake.op, wake.wanted, wake.ret)
+            );
+            let has_second = has(abi::FUTEX_HAS_SECOND);
+            prop_assert_eq!(event.wanted_second, has_second.then_some(wake.wanted_second));
+            let has_address = has_second && key_has(abi::FUTEX_HAS_ADDRESS);
+            prop_assert_eq!(event.second_address, has_address.then_some(wake.second_address));
+
+            contention.context = context;
+            match decode::<LockContention>(&contention) {
+                Ok(event) => {
+                    prop_assert_eq!(
+                        (event.begin_ns, event.lock, event.how.0, event.ret, event.context.is_some()),
+                        (contention.begin_ns, contention.lock, contention.flags, contention.ret, context != 0)
+                    );
+                    prop_assert_eq!(event.how.spun(), contention.flags & abi::CONTENTION_SPIN != 0);
+                }
+                Err(DecodeError::Value { offset, found, .. }) => prop_assert_eq!((offset, found), (HEADER + 24, 5)),
+                Err(error) => prop_assert!(false, "{error}"),
+            }
         }
 
         #[test]
@@ -484,6 +549,94 @@ fn optional_fields_are_there_when_they_should_be() {
     use kprobe_core::event::{
         MemoryFaultMajor, MemoryFaultMinor, ProcessExec, ProcessExit, SchedWaking, Syscall,
     };
+    use kprobe_core::{
+        abi::futex_op,
+        event::{LockContention, LockFutex, LockFutexWake, ProcessExec, ProcessExit, SchedWaking, Syscall},
+    };
+    assert_eq!(
+        names::<LockFutex>(&abi::LockFutex { op: 99, ..Default::default() }),
+        ["futexes", "enter_ktime_ns", "duration_ns", "ret", "blocked", "timed", "restarted"]
+    );
+    let in_file = abi::FUTEX_HAS_ADDRESS | abi::FUTEX_SHARED;
+    let in_file = abi::FutexKey { flags: in_file, ..Default::default() };
+    let in_space = abi::FUTEX_HAS_ADDRESS | abi::FUTEX_HAS_SPACE;
+    let in_space = abi::FutexKey { flags: in_space, ..Default::default() };
+    let flags = abi::FUTEX_HAS_WAKER | abi::FUTEX_HAS_WAKER_ADDRESS;
+    assert_eq!(
+        names::<LockFutex>(&abi::LockFutex { key: in_file, ret: -110, flags, ..Default::default() }),
+        [
+            "op",
+            "address",
+            "private",
+            "inode",
+            "device",
+            "offset",
+            "futexes",
+            "enter_ktime_ns",
+            "duration_ns",
+            "ret",
+            "errno",
+            "blocked",
+            "timed",
+            "restarted",
+            "waker_tgid",
+            "waker_tid",
+            "woken_ktime_ns",
+            "waker_address"
+        ]
+    );
+    let wake = abi::LockFutexWake { op: futex_op::WAKE, key: in_space, ret: 2, ..Default::default() };
+    assert_eq!(
+        names::<LockFutexWake>(&wake),
+        ["op", "address", "private", "space", "enter_ktime_ns", "duration_ns", "wanted", "woken", "ret"]
+    );
+    let (op, flags) = (futex_op::REQUEUE, abi::FUTEX_HAS_SECOND);
+    let requeue = abi::LockFutexWake { op, flags, key: in_space, wanted: 1, ret: 3, ..Default::default() };
+    assert_eq!(
+        names::<LockFutexWake>(&requeue),
+        [
+            "op",
+            "address",
+            "private",
+            "space",
+            "second_address",
+            "enter_ktime_ns",
+            "duration_ns",
+            "wanted",
+            "wanted_second",
+            "woken",
+            "requeued",
+            "ret"
+        ]
+    );
+    let event: LockFutexWake = decode(&requeue).expect("a good body");
+    assert_eq!((event.woken(), event.requeued()), (Some(1), Some(2)));
+    for op in [futex_op::CMP_REQUEUE_PI, futex_op::UNLOCK_PI] {
+        let event: LockFutexWake = decode(&abi::LockFutexWake { op, ..requeue }).expect("a good body");
+        assert_eq!((event.woken(), event.requeued()), (None, None));
+    }
+    assert_eq!(
+        names::<LockContention>(&abi::LockContention::default()),
+        ["lock", "class", "spun", "begin_ktime_ns", "duration_ns", "ret"]
+    );
+    // The bits as kernels combine them.
+    for (bits, class, access) in [
+        (0, "semaphore", None),
+        (1, "spinlock", None),
+        (1 | 2, "rwlock", Some("read")),
+        (1 | 4, "rwlock", Some("write")),
+        (2, "rwsem", Some("read")),
+        (4, "rwsem", Some("write")),
+        (8, "rt_mutex", None),
+        (16 | 2, "percpu_rwsem", Some("read")),
+        (16 | 4, "percpu_rwsem", Some("write")),
+        (32, "mutex", None),
+        (32 | 1, "mutex", None),
+    ] {
+        let body = abi::LockContention { flags: bits, ..Default::default() };
+        let event: LockContention = decode(&body).expect("a good body");
+        assert_eq!((event.how.class(), event.how.access()), (class, access), "{bits}");
+    }
     let all = abi::SYSCALL_HAS_FD | abi::SYSCALL_HAS_REQUESTED | abi::SYSCALL_HAS_RET | abi::SYSCALL_COMPAT;
     let call = abi::Syscall { nr: 3, ret: -2, flags: all, ..Default::default() };
     assert_eq!(

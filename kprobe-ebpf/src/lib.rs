@@ -30,6 +30,7 @@ pub use probe::{
     Here, ListYields, Memory, Pipes, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
     Block, Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
     Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, Tcp, There, Yields,
+    Here, ListYields, Lock, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
 };
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,

@@ -64,6 +64,14 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         TcpState { socket, owner_tgid, owner_tid, old, new }
         TcpConnect { socket, begin_ns, owner_tgid, owner_tid, ret }
         TcpAccept { socket, queued_ns }
+        FutexKey { address, object, offset, device, flags }
+        LockContention { begin_ns, lock, ret, flags, context, reserved }
+        LockFutex {
+            enter_ns, key, woken_ns, waker_address, waker_tgid, waker_tid, ret, futexes, op, flags,
+        }
+        LockFutexWake {
+            enter_ns, key, second_address, wanted, wanted_second, ret, op, flags, reserved,
+        }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         HistogramKey { key, kind, reserved }
         HistogramCounts { sum, counts }

@@ -18,6 +18,8 @@ use kprobe_ebpf::{
     Syscalls, filter::SyscallSet,
     By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
     Syscalls, Tcp, filter::SyscallSet,
+    By, DEFAULT_RING_BYTES, Filter, Lock, Need, Process, Recorder, RecorderBuilder, Sched, Security,
+    Syscalls, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -67,9 +69,10 @@ pub(crate) struct Options {
     /// Families to record: process, syscall, sched, memory, security, pipe; `help` lists their events and fields [default: process,syscall]
     /// Families to record: process, syscall, sched, memory, security, block; `help` lists their events and fields [default: process,syscall]
     /// Families to record: process, syscall, sched, tcp, memory, security; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, lock, security; `help` lists their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
-    /// Only system calls that took this long or longer, for example 50us
+    /// Only system calls and waits for locks that took this long or longer, for example 50us
     #[arg(long, value_name = "TIME")]
     pub(crate) min_duration: Option<Span>,
     /// Only one record in N of each event, counted on each CPU; processes are never sampled
@@ -255,6 +258,10 @@ const LATER: [&str; 3] = ["tcp", "lock", "irq"];
     [Family::Process, Family::Syscall, Family::Sched, Family::Tcp, Family::Memory, Family::Security];
 /// Those of later versions.
 const LATER: [&str; 3] = ["block", "lock", "irq"];
+const FAMILIES: [Family; 5] =
+    [Family::Process, Family::Syscall, Family::Sched, Family::Lock, Family::Security];
+/// Those of later versions.
+const LATER: [&str; 4] = ["tcp", "block", "memory", "irq"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -433,6 +440,7 @@ impl Options {
             .probe_with(families.need(Family::Sched, Need::Off), Sched::default().sample(one_in))
             .probe_with(families.need(Family::Tcp, Need::Off), Tcp::default().sample(one_in))
             .probe_with(families.need(Family::Memory, Need::Off), self.memory_probe())
+            .probe_with(families.need(Family::Lock, Need::Off), self.lock_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .probe_with(families.need(Family::Pipe, Need::Off), Pipes::default().sample(one_in))
             .probe_with(families.need(Family::Block, Need::Off), Block::default().sample(one_in))
@@ -459,6 +467,10 @@ impl Options {
 
     fn memory_probe(&self) -> Memory {
         Memory::default().minor_faults(self.minor_faults.map_or(0, NonZero::get)).sample(self.one_in())
+    /// Waits for locks.
+    fn lock_probe(&self) -> Lock {
+        let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
+        Lock::default().min_duration(least).sample(self.one_in())
     }
 
     /// What is kept where records are sampled.

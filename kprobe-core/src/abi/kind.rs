@@ -145,6 +145,8 @@ kinds! {
     LOCK_CONTENTION = 0x0701, "lock.contention", slot 18;
     /// A thread waited for a futex.
     LOCK_FUTEX = 0x0702, "lock.futex", slot 19;
+    /// A thread woke others that waited for a futex.
+    LOCK_FUTEX_WAKE = 0x0703, "lock.futex_wake", slot 32;
 
     /// A hardware interrupt was served.
     IRQ_HARD = 0x0801, "irq.hard", slot 20;

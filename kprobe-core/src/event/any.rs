@@ -11,6 +11,9 @@ use crate::{
         ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
         ThreadSeed, TypedEvent,
+        CgroupNamed, Histogram, LockContention, LockFutex, LockFutexWake, Lost, Marker, Origin, ProcessExec,
+        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
+        SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
 
@@ -94,6 +97,9 @@ any_event!(
     MemoryFaultMinor,
     BlockRequest,
     BlockMerge,
+    LockContention,
+    LockFutex,
+    LockFutexWake,
     SecurityCapability,
     PipeWrite,
     PipeRead,

@@ -9,6 +9,7 @@ mod field;
 mod histogram;
 mod ids;
 mod memory;
+mod lock;
 mod meta;
 mod names;
 mod origin;
@@ -26,6 +27,9 @@ pub use field::{Field, Type, Value};
 pub use histogram::{Aggregated, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
 pub use memory::{Access, MemoryFaultMajor, MemoryFaultMinor, PageFault};
+pub use lock::{
+    Contended, FutexKey, FutexOp, FutexPlace, FutexWaker, LockContention, LockFutex, LockFutexWake,
+};
 pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;

@@ -133,6 +133,18 @@ pub enum WakeContext {
 }
 
 impl WakeContext {
+    /// From a record: `None` where the kernel gave no way to tell, the number itself if it is none of `CONTEXT_*`.
+    pub(super) const fn of(context: u32) -> Result<Option<Self>, u32> {
+        Ok(Some(match context {
+            abi::CONTEXT_ABSENT => return Ok(None),
+            abi::CONTEXT_TASK => Self::Task,
+            abi::CONTEXT_SOFTIRQ => Self::Softirq,
+            abi::CONTEXT_HARDIRQ => Self::Hardirq,
+            abi::CONTEXT_NMI => Self::Nmi,
+            other => return Err(other),
+        }))
+    }
+
     /// Name in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -164,17 +176,10 @@ impl TypedEvent for SchedWaking {
     #[inline(always)]
     fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
         let body: abi::SchedWaking = record.body_of(Self::KIND)?;
-        let context = match body.context {
-            abi::CONTEXT_ABSENT => None,
-            abi::CONTEXT_TASK => Some(WakeContext::Task),
-            abi::CONTEXT_SOFTIRQ => Some(WakeContext::Softirq),
-            abi::CONTEXT_HARDIRQ => Some(WakeContext::Hardirq),
-            abi::CONTEXT_NMI => Some(WakeContext::Nmi),
-            other => {
-                let offset = std::mem::offset_of!(abi::SchedWaking, context);
-                return Err(record.bad_value(offset, "a wake-up context, 0 to 4", other.into()));
-            }
-        };
+        let context = WakeContext::of(body.context).map_err(|other| {
+            let offset = std::mem::offset_of!(abi::SchedWaking, context);
+            record.bad_value(offset, "a wake-up context, 0 to 4", other.into())
+        })?;
         Ok(Self {
             origin: Origin::of(&record),
             wakee_tgid: Tgid(body.wakee_tgid),

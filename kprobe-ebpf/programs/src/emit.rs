@@ -3,10 +3,14 @@
 //! The counterpart in user space is the ring reader of `kprobe-ebpf`; the wake-up protocol between the two is described at
 //! [`ReaderState`].
 
+use core::arch::asm;
+
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     btf_maps::{Array, ArrayOfMaps, RingBuf},
-    helpers::generated::{bpf_ktime_get_ns, bpf_ringbuf_query},
+    helpers::generated::{
+        bpf_get_current_task, bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_ringbuf_query,
+    },
     macros::btf_map,
 };
 use kprobe_core::abi::{
@@ -20,10 +24,20 @@ use kprobe_core::abi::{
     ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
     SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
     aggregate_by,
+    Config, Counters, Family, Header, Kind, LockContention, LockFutex, LockFutexWake, MAX_RECORD,
+    ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch,
+    SchedWaking, SecurityCapability, Syscall, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::{aggregate, atomic, cpu::Cpu, current::Who, frozen::SHARD_MASK};
+use crate::{
+    aggregate, atomic,
+    cpu::Cpu,
+    current::Who,
+    frozen::SHARD_MASK,
+    memory::{Object, Probed},
+    offsets::{OFF_BPF_RINGBUF_MAP_RB, OFF_BPF_RINGBUF_SPINLOCK},
+};
 
 /// What follows the header in the records of one kind.
 ///
@@ -87,6 +101,9 @@ bodies! {
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
     BLOCK_REQUEST block_request: BlockRequest;
     BLOCK_MERGE block_merge: BlockMerge;
+    LOCK_CONTENTION lock_contention: LockContention;
+    LOCK_FUTEX lock_futex: LockFutex, |wait, now| (now.wrapping_sub(wait.enter_ns), wait.key.address);
+    LOCK_FUTEX_WAKE lock_futex_wake: LockFutexWake;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;
@@ -129,6 +146,37 @@ pub fn min_duration_ns(family: Family) -> u64 {
     config().map_or(0, |config| unsafe {
         (&raw const (*config).min_duration_ns[family as usize]).read_volatile()
     })
+}
+
+/// Whether a lock of the kernel is that of the ring that this CPU writes to. Whoever holds it must not make a record: on
+/// kernels before 6.15 it would wait for itself for ever.
+#[inline(always)]
+pub fn is_own_ring(lock: u64) -> bool {
+    let Some(cpu) = Cpu::current() else { return true };
+    let Some(ring) = RINGS.get(cpu.number & SHARD_MASK.get()) else { return true };
+    let ring = Object::<Probed>::new(address_of(ring) as *const u8).follow(&OFF_BPF_RINGBUF_MAP_RB);
+    ring.member(&OFF_BPF_RINGBUF_SPINLOCK) as u64 == lock
+}
+
+/// The address of a map as a number: the verifier lets nobody compute with the pointer, but it allows to subtract another
+/// one, and one that is to be had as a number too is the current task.
+#[inline(always)]
+fn address_of(ring: &Ring) -> u64 {
+    // SAFETY: neither helper has preconditions.
+    let (task, number) = unsafe { (bpf_get_current_task_btf(), bpf_get_current_task()) };
+    let mut address = core::ptr::from_ref(ring) as u64;
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        asm!(
+            "{0} -= {1}",
+            "{0} += {2}",
+            inout(reg) address,
+            in(reg) task,
+            in(reg) number,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    address
 }
 
 /// Time in nanoseconds of `CLOCK_MONOTONIC`.

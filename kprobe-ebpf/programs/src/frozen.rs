@@ -107,6 +107,21 @@ pub static MINOR_FAULTS_ONE_IN: Frozen<u32> = Frozen::new(0);
 /// [`kprobe_core::abi::PipeCall`] by native system call number.
 #[unsafe(no_mangle)]
 pub static PIPE_CALLS: Frozen<[u8; SYSCALL_TABLE]> = Frozen::new([0; SYSCALL_TABLE]);
+/// The number of the system call `futex`; no call has the unset one.
+#[unsafe(no_mangle)]
+pub static LOCK_FUTEX_NR: Frozen<u32> = Frozen::new(u32::MAX);
+
+/// The number of the system call `restart_syscall`, likewise.
+#[unsafe(no_mangle)]
+pub static LOCK_RESTART_NR: Frozen<u32> = Frozen::new(u32::MAX);
+
+/// By how many bits the number of a page is shifted to get its place.
+#[unsafe(no_mangle)]
+pub static LOCK_PAGE_SHIFT: Frozen<u32> = Frozen::new(12);
+
+/// What the numbers of the kernel's locks are made with.
+#[unsafe(no_mangle)]
+pub static LOCK_SECRET: Frozen<[u64; 2]> = Frozen::new([0; 2]);
 
 /// Where the waker's context comes from: one of [`kprobe_core::abi::context_source`].
 #[unsafe(no_mangle)]

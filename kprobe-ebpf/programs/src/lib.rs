@@ -7,6 +7,7 @@
 //! ```text
 //!  tracepoint -> bin/kprobe/ -> sched process syscall pipe ...           what happened
 //!  tracepoint -> bin/kprobe/ -> sched process syscall block ... follow   what happened
+//!  tracepoint -> bin/kprobe/ -> sched process syscall lock follow context     what happened
 //!                                   |  storage                            what is remembered of a thread
 //!                                   |  task file <- memory <- offsets      kernel structs, at offsets that the loader found
 //!                                   v
@@ -53,6 +54,7 @@ pub mod file;
 pub mod filter;
 pub mod follow;
 pub mod frozen;
+pub mod lock;
 pub mod memory;
 pub mod offsets;
 pub mod pipe;

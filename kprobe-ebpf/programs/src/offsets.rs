@@ -33,6 +33,9 @@ offsets! {
     OFF_TASK_STRUCT_SIGNAL = task_struct.signal;
     OFF_TASK_STRUCT_CGROUPS = task_struct.cgroups;
     OFF_TASK_STRUCT_MM = task_struct.mm;
+    OFF_TASK_STRUCT_FLAGS = task_struct.flags;
+    OFF_TASK_STRUCT_NVCSW = task_struct.nvcsw;
+    OFF_TASK_STRUCT_RESTART_BLOCK_FUTEX_UADDR = task_struct.restart_block.futex.uaddr;
     /// Some architectures and kernels before 5.16 have it as `task_struct.cpu`. May be absent.
     OFF_TASK_STRUCT_THREAD_INFO_CPU = task_struct.thread_info.cpu;
     /// x86 only: with it, system calls of 32-bit programs and of the x32 ABI are told apart. May be absent.
@@ -70,6 +73,15 @@ offsets! {
     OFF_PIPE_INODE_INFO_BUFS = pipe_inode_info.bufs;
     OFF_PIPE_BUFFER_LEN = pipe_buffer.len;
     OFF_PIPE_BUFFER_PRIVATE = pipe_buffer.private;
+    /// x86 only: the number of the address space. May be absent.
+    OFF_MM_STRUCT_CONTEXT_CTX_ID = mm_struct.context.ctx_id;
+    OFF_VM_AREA_STRUCT_VM_START = vm_area_struct.vm_start;
+    OFF_VM_AREA_STRUCT_VM_PGOFF = vm_area_struct.vm_pgoff;
+    OFF_VM_AREA_STRUCT_VM_FLAGS = vm_area_struct.vm_flags;
+    OFF_VM_AREA_STRUCT_VM_FILE = vm_area_struct.vm_file;
+
+    OFF_BPF_RINGBUF_MAP_RB = bpf_ringbuf_map.rb;
+    OFF_BPF_RINGBUF_SPINLOCK = bpf_ringbuf.spinlock;
 
     OFF_USER_NAMESPACE_LEVEL = user_namespace.level;
 
@@ -190,6 +202,11 @@ offsets! {
     /// An event of its own since Linux 6.16.
     OFF_TRACE_EVENT_RAW_TCP_RETRANSMIT_SKB_SKADDR = trace_event_raw_tcp_retransmit_skb.skaddr;
     OFF_TRACE_EVENT_RAW_TCP_RETRANSMIT_SKB_SKBADDR = trace_event_raw_tcp_retransmit_skb.skbaddr;
+    /// Only used by the programs for `tracepoint`, as the next three.
+    OFF_TRACE_EVENT_RAW_CONTENTION_BEGIN_LOCK_ADDR = trace_event_raw_contention_begin.lock_addr;
+    OFF_TRACE_EVENT_RAW_CONTENTION_BEGIN_FLAGS = trace_event_raw_contention_begin.flags;
+    OFF_TRACE_EVENT_RAW_CONTENTION_END_LOCK_ADDR = trace_event_raw_contention_end.lock_addr;
+    OFF_TRACE_EVENT_RAW_CONTENTION_END_RET = trace_event_raw_contention_end.ret;
 
     /// In the per-CPU variable of `context_source::PREEMPT_COUNT`: 0 in `__preempt_count`.
     OFF_PREEMPT_COUNT = pcpu_hot.preempt_count;

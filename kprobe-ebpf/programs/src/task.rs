@@ -13,6 +13,14 @@ use crate::{
         OFF_TASK_STRUCT_GROUP_LEADER, OFF_TASK_STRUCT_MM, OFF_TASK_STRUCT_PID, OFF_TASK_STRUCT_PRIO,
         OFF_TASK_STRUCT_REAL_PARENT, OFF_TASK_STRUCT_SIGNAL, OFF_TASK_STRUCT_START_BOOTTIME,
         OFF_TASK_STRUCT_TGID, OFF_TASK_STRUCT_THREAD_INFO_CPU, OFF_TASK_STRUCT_THREAD_INFO_STATUS,
+        ABSENT, OFF_CGROUP_KN, OFF_CSS_SET_DFL_CGRP, OFF_FILE_F_INODE, OFF_INODE_I_INO, OFF_INODE_I_SB,
+        OFF_KERNFS_NODE_ID, OFF_MM_STRUCT_CONTEXT_CTX_ID, OFF_MM_STRUCT_EXE_FILE, OFF_SIGNAL_STRUCT_FLAGS,
+        OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE, OFF_SIGNAL_STRUCT_LIVE, OFF_SUPER_BLOCK_S_DEV,
+        OFF_TASK_STRUCT_CGROUPS, OFF_TASK_STRUCT_COMM, OFF_TASK_STRUCT_EXIT_CODE, OFF_TASK_STRUCT_FLAGS,
+        OFF_TASK_STRUCT_GROUP_LEADER, OFF_TASK_STRUCT_MM, OFF_TASK_STRUCT_NVCSW, OFF_TASK_STRUCT_PID,
+        OFF_TASK_STRUCT_PRIO, OFF_TASK_STRUCT_REAL_PARENT, OFF_TASK_STRUCT_RESTART_BLOCK_FUTEX_UADDR,
+        OFF_TASK_STRUCT_SIGNAL, OFF_TASK_STRUCT_START_BOOTTIME, OFF_TASK_STRUCT_TGID,
+        OFF_TASK_STRUCT_THREAD_INFO_CPU, OFF_TASK_STRUCT_THREAD_INFO_STATUS,
     },
 };
 
@@ -79,6 +87,38 @@ impl<M: Memory> Task<M> {
     #[inline(always)]
     pub fn status(&self) -> Option<u32> {
         self.0.load_if_present(&OFF_TASK_STRUCT_THREAD_INFO_STATUS)
+    }
+
+    /// x86: whether it is in a system call of the 32-bit ABI, whose numbers are others.
+    #[inline(always)]
+    pub fn is_compat(&self) -> bool {
+        const TS_COMPAT: u32 = 2;
+        self.status().is_some_and(|status| status & TS_COMPAT != 0)
+    }
+
+    /// It is on its way out.
+    #[inline(always)]
+    pub fn is_exiting(&self) -> bool {
+        const PF_EXITING: u32 = 4;
+        self.0.load::<u32>(&OFF_TASK_STRUCT_FLAGS) & PF_EXITING != 0
+    }
+
+    /// How often it gave up its CPU.
+    #[inline(always)]
+    pub fn voluntary_switches(&self) -> u64 {
+        self.0.load(&OFF_TASK_STRUCT_NVCSW)
+    }
+
+    /// Of the wait for a futex that `restart_syscall` would go on with: its address.
+    #[inline(always)]
+    pub fn restarted_futex(&self) -> u64 {
+        self.0.load(&OFF_TASK_STRUCT_RESTART_BLOCK_FUTEX_UADDR)
+    }
+
+    /// The number of its address space, which is never used again while the machine is up.
+    #[inline(always)]
+    pub fn address_space(&self) -> Option<u64> {
+        self.0.follow(&OFF_TASK_STRUCT_MM).load_if_present(&OFF_MM_STRUCT_CONTEXT_CTX_ID)
     }
 
     /// When the thread was created, in nanoseconds of `CLOCK_BOOTTIME`.

@@ -39,6 +39,8 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("block_rq_requeue", &[REQUEST]),
     ("block_rq_complete", &[REQUEST, NUMBER, NUMBER]),
     ("block_bio_complete", &["struct request_queue *", BIO]),
+    ("contention_begin", &["void *", NUMBER]),
+    ("contention_end", &["void *", NUMBER]),
     ("cap_capable", &[CRED, USER_NS, "const struct user_namespace *", NUMBER, NUMBER]),
     ("page_fault_user", &[NUMBER, REGS, NUMBER]),
     ("page_fault_kernel", &[NUMBER, REGS, NUMBER]),

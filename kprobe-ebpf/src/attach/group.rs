@@ -110,7 +110,7 @@ enum Tried {
 impl Setup<'_> {
     /// Attaches the probes of one object. Where a choice turns out to be wrong, all is loaded anew with the next.
     pub(crate) fn attach_group(&self, group: &Group<'_>, host: &Host) -> Result<Attached, AttachError> {
-        let has_context = group.kinds().contains(&Kind::SCHED_WAKING);
+        let has_context = group.kinds().into_iter().any(has_context);
         let candidates = if has_context { WakeContextSource::candidates(&host.btf) } else { Ok(Vec::new()) };
         let (candidates, mut refusals) = match candidates {
             Ok(candidates) => (candidates, Vec::new()),
@@ -182,7 +182,7 @@ impl Setup<'_> {
             let Some(report) = self.climb(&mut attached, before, event, required, choice) else {
                 return Ok(Tried::NoHash);
             };
-            if event.kind == Kind::SCHED_WAKING
+            if has_context(event.kind)
                 && let Some(source @ WakeContextSource::PreemptCount { .. }) = choice.source
                 && report.rung.is_none()
             {
@@ -358,6 +358,11 @@ impl Setup<'_> {
         entries.extend(group.plans.iter().flat_map(|(plan, _)| plan.maps.clone()));
         entries
     }
+}
+
+/// Whether records of this kind say in which context the kernel was.
+fn has_context(kind: Kind) -> bool {
+    matches!(kind, Kind::SCHED_WAKING | Kind::LOCK_CONTENTION)
 }
 
 /// How the context of a wake-up is found, and why not better, as the report has it.

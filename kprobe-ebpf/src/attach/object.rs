@@ -159,6 +159,16 @@ impl Object {
                     continue;
                 }
                 Err(format!("the program {} is attached for another probe already", plan.program))
+    /// neither attached once more, which would double its records, nor unloaded. Only where the same programs of our own
+    /// make several events they are all there already, and that is well.
+    pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
+        let is_attached = |plan: &ProgramPlan| self.attached.iter().any(|program| *program == plan.program);
+        if self.is_builtin && programs.iter().all(is_attached) {
+            return Ok(());
+        }
+        for (index, plan) in programs.iter().enumerate() {
+            let (done, outcome) = if self.is_loaded(&plan.program) {
+                (index, Err(format!("the program {} is attached for another probe already", plan.program)))
             } else {
                 done.push(plan.program.to_string());
                 self.attach_one(plan, btf)

@@ -5,6 +5,7 @@ mod custom;
 mod list;
 mod memory;
 mod pipe;
+mod lock;
 mod plan;
 mod process;
 mod sched;
@@ -17,6 +18,7 @@ pub use custom::Probe;
 pub use list::{Here, ListYields, There};
 pub use memory::Memory;
 pub use pipe::Pipes;
+pub use lock::Lock;
 pub(crate) use plan::{
     EventPlan, FUNCTION, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, PERF, ProgramPlan, RAISED_PERF,
     RungPlan, SoftwareEvent, TRACE_EVENT, Target, When, tracepoint_rungs,
@@ -36,6 +38,7 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Sched::default().plan().0,
         Syscalls::all().plan().0,
         Memory::default().plan().0,
+        Lock::default().plan().0,
         Security::default().plan().0,
         Pipes::default().plan().0,
         Block::default().plan().0,

@@ -6,6 +6,7 @@ use kprobe_core::{
     event::{
         PipeWrite, PipeRead, Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         Arch, BlockMerge, BlockRequest, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Arch, Field, LockContention, LockFutex, LockFutexWake, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TypedEvent, Value,
     },
     pipeline::Batch,
@@ -18,6 +19,7 @@ use kprobe_ebpf::{Block, Memory, Probe, Process, Recorder, Sched, Security, Sysc
     pipeline::Batch,
 };
 use kprobe_ebpf::{Memory, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp};
+use kprobe_ebpf::{Lock, Probe, Process, Recorder, Sched, Security, Syscalls};
 
 struct Own(Origin);
 
@@ -37,6 +39,7 @@ impl TypedEvent for Own {
 type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, ())))))));
 type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Block, ())))))));
 type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Tcp, ())))))));
+type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Lock, ()))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -50,6 +53,9 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Syscall, _>(batch).for_each(drop);
     recorder.events::<MemoryFaultMajor, _>(batch).for_each(drop);
     recorder.events::<MemoryFaultMinor, _>(batch).for_each(drop);
+    recorder.events::<LockContention, _>(batch).for_each(drop);
+    recorder.events::<LockFutex, _>(batch).for_each(drop);
+    recorder.events::<LockFutexWake, _>(batch).for_each(drop);
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     recorder.events::<PipeWrite, _>(batch).for_each(drop);
     recorder.events::<PipeRead, _>(batch).for_each(drop);

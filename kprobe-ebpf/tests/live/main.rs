@@ -19,6 +19,7 @@ mod driving;
 mod errors;
 mod filters;
 mod life;
+mod lock;
 mod losses;
 mod memory;
 mod pipe;
@@ -36,6 +37,7 @@ fn main() {
         syscalls::trials(),
         life::trials(),
         sched::trials(),
+        lock::trials(),
         security::trials(),
         memory::trials(),
         pipe::trials(),

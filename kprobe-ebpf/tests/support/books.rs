@@ -26,6 +26,8 @@ pub struct Closed {
     pub rows: Vec<ProbeRow>,
     pub syscalls: SyscallCounts,
     pub memory: PairCounts,
+    /// Of locks.
+    pub locks: PairCounts,
     received: BTreeMap<Kind, u64>,
 }
 
@@ -70,6 +72,9 @@ impl Books {
         let memory = recorder.pair_counts(Family::Memory);
         assert_eq!(memory.unstored, 0);
         Closed { rows, syscalls, memory, received }
+        let locks = recorder.pair_counts(Family::Lock);
+        assert_eq!(locks.unstored, 0);
+        Closed { rows, syscalls, locks, received }
     }
 }
 

@@ -86,6 +86,19 @@ fn every_kind() {
     0.000028 ls:1234        major fault at 0x7f1234567000
     0.000028 ls:1234        minor fault (write) at 0x1000
     0.000028 ls:1234        minor fault (read by the kernel) at 0x1000 of another process, 1 of 100
+    0.000024 ls:1234        waited 12.3us for futex 0x7f1234567000 (WAIT), woken by 1234/1240
+    0.000024 ls:1234        waited 12.3us for futex 0x7f1234567000 (byte 8200 of inode 131090 on 8:1) (WAIT_BITSET), woken by 1234/1240
+    0.000024 ls:1234        waited on 12.3us for futex 0x7f1234567000 (WAIT): ETIMEDOUT
+    0.000024 ls:1234        waited 12.3us for 3 futexes (futex_waitv), woken by 1234/1240
+    0.000024 ls:1234        waited 12.3us for futex 0x0 (operation 99): -4000
+    0.000024 ls:1234        wakes 1 at futex 0x7f1234567000 (WAKE)
+    0.000024 ls:1234        wakes 1 and requeues 2 at futex 0x7f1234567000 (CMP_REQUEUE)
+    0.000024 ls:1234        wakes (futex_requeue): EAGAIN
+    0.000024 ls:1234        wakes at futex 0x7f1234567000 (byte 8200 of inode 131090 on 8:1) (UNLOCK_PI)
+    0.000025 ls:1234        waited 2.00ms for the kernel's mutex 0x0123456789abcdef
+    0.000025 ls:1234        waited 2.00ms for the kernel's rwsem 0x0123456789abcdef to read: EINTR
+    0.000025 ls:1234        [softirq] waited 2.00ms for the kernel's spinlock 0x0123456789abcdef
+    0.000025 ls:1234        [?] waited 2.00ms for the kernel's rwlock 0x0123456789abcdef to write
     0.000029 ls:1234        CAP_SYS_ADMIN granted
     0.000029 ls:1234        CAP_SYS_CHROOT in user namespace level 1 refused (EPERM), the kernel only wanted to know
     0.000029 ls:1234        CAP_SETUID granted

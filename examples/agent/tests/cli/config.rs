@@ -50,6 +50,7 @@ fn bad_files() {
         "--probes tcp: this version has no such probes yet; it has process, syscall, sched, memory, security, block",
         "probes = [\"block\"]\n",
         "--probes block: this version has no such probes yet; it has process, syscall, sched, tcp, memory, security",
+        "--probes tcp: this version has no such probes yet; it has process, syscall, sched, lock, security",
     );
     check_bad("ring-bytes = \"7MiB\"\n", NOT_A_POWER);
     check_bad("ring-bytes = 7340032\n", NOT_A_POWER);

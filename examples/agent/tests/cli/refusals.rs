@@ -123,6 +123,11 @@ fn probes() {
             &["--probes", later],
             &format!(
                 "--probes {later}: this version has no such probes yet; it has process, syscall, sched, tcp, memory, security"
+    for later in ["tcp", "block", "memory", "irq"] {
+        check(
+            &["--probes", later],
+            &format!(
+                "--probes {later}: this version has no such probes yet; it has process, syscall, sched, lock, security"
             ),
         );
     }
@@ -131,6 +136,7 @@ fn probes() {
         "--probes sharks: no such family; there are process, syscall, sched, memory, security, pipe",
         "--probes sharks: no such family; there are process, syscall, sched, memory, security, block",
         "--probes sharks: no such family; there are process, syscall, sched, tcp, memory, security",
+        "--probes sharks: no such family; there are process, syscall, sched, lock, security",
     );
 }
 

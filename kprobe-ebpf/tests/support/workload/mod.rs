@@ -8,6 +8,7 @@ pub mod calls;
 pub mod life;
 pub mod memory;
 mod pipe;
+mod lock;
 mod sched;
 mod security;
 pub mod sys;
@@ -46,6 +47,13 @@ pub fn run(text: &str) -> ! {
         "fsyncs" => block::fsyncs(arg(0)),
         "dirty" => block::dirty(arg(0)),
         "device-io" => block::device_io(arg(0)),
+        "futex-ping-pong" => lock::ping_pong(arg(0)),
+        "futex-shared" => lock::shared(),
+        "futex-outcomes" => lock::outcomes(),
+        "futex-requeue" => lock::requeue(),
+        "futex-ends" => lock::ends(),
+        "futex-newer" => lock::newer(),
+        "contention" => lock::contention(arg(0)),
         "capabilities" => security::capabilities(),
         "pipes" => pipe::transfers(arg(0)),
         "pipe-writers" => pipe::many_writers(arg(0), arg(1)),

@@ -1,4 +1,5 @@
 mod line;
+mod lock;
 mod render;
 mod syscall;
 mod text;

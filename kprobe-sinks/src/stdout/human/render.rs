@@ -21,7 +21,7 @@ use kprobe_core::{
 
 use super::{
     line::{ALARM, FAILED, Line, Thread, WHO, WORD},
-    syscall,
+    lock, syscall,
     text::{Span, Visible},
 };
 
@@ -58,6 +58,9 @@ impl Scene<'_> {
             Event::MemoryFaultMinor(event) => put_minor_fault(line, event),
             Event::BlockRequest(event) => self.put_request(line, event),
             Event::BlockMerge(event) => self.put_merge(line, event),
+            Event::LockFutex(event) => lock::put_futex(line, event),
+            Event::LockFutexWake(event) => lock::put_wake(line, event),
+            Event::LockContention(event) => lock::put_contention(line, event),
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::PipeWrite(event) => put_pipe_write(line, event),
             Event::PipeRead(event) => put_pipe_read(line, event),

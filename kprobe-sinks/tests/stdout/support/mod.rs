@@ -163,6 +163,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     samples.extend(syscalls());
     samples.extend(tcp());
     samples.extend(faults());
+    samples.extend(locks());
     samples.extend(security());
     samples.extend(pipes());
     samples.extend(block());
@@ -382,6 +383,82 @@ fn block() -> Vec<Sample> {
     let merges = [abi::MERGE_BACK, abi::MERGE_FRONT, abi::MERGE_REQUEST]
         .map(|how| Sample::new(at(41, Kind::BLOCK_MERGE), &merge(how)).comm(b"dd").other(b"dd"));
     requests.into_iter().chain(merges).collect()
+fn locks() -> Vec<Sample> {
+    use abi::futex_op;
+    let (wait, wake) = (at(25, Kind::LOCK_FUTEX), at(25, Kind::LOCK_FUTEX_WAKE));
+    let private = abi::FutexKey {
+        address: 0x7f12_3456_7000,
+        object: 355_242,
+        flags: abi::FUTEX_HAS_ADDRESS | abi::FUTEX_PRIVATE | abi::FUTEX_HAS_SPACE,
+        ..Default::default()
+    };
+    let in_file = abi::FutexKey {
+        object: 131_090,
+        offset: 8_200,
+        device: 8 << 20 | 1,
+        flags: abi::FUTEX_HAS_ADDRESS | abi::FUTEX_SHARED,
+        ..private
+    };
+    let of = |key, op, ret, flags| abi::LockFutex {
+        enter_ns: wait.ktime_ns - 12_345,
+        key,
+        woken_ns: wait.ktime_ns - 345,
+        waker_address: 0x7f12_3456_7000,
+        waker_tgid: 1234,
+        waker_tid: 1240,
+        ret,
+        futexes: 1,
+        op,
+        flags,
+    };
+    let woken = abi::FUTEX_HAS_WAKER | abi::FUTEX_BLOCKED;
+    let by_call = woken | abi::FUTEX_HAS_WAKER_ADDRESS;
+    let list = abi::FutexKey::default();
+    let mut samples: Vec<_> = [
+        of(private, futex_op::WAIT, 0, by_call),
+        of(in_file, futex_op::WAIT_BITSET, 0, woken),
+        of(private, futex_op::WAIT, -110, abi::FUTEX_BLOCKED | abi::FUTEX_TIMED | abi::FUTEX_RESTARTED),
+        abi::LockFutex { futexes: 3, ..of(list, futex_op::FUTEX2_WAITV, 1, woken) },
+        of(abi::FutexKey { flags: abi::FUTEX_HAS_ADDRESS | abi::FUTEX_UNRESOLVED, ..list }, 99, -4000, 0),
+    ]
+    .iter()
+    .map(|body| Sample::new(wait, body).comm(b"ls"))
+    .collect();
+    let of = |key, op, ret, flags| abi::LockFutexWake {
+        enter_ns: wake.ktime_ns - 1_000,
+        key,
+        second_address: 0x7f12_3456_8000,
+        wanted: 1,
+        wanted_second: 9,
+        ret,
+        op,
+        flags,
+        reserved: 0,
+    };
+    let wakes = [
+        of(private, futex_op::WAKE, 1, 0),
+        of(private, futex_op::CMP_REQUEUE, 3, abi::FUTEX_HAS_SECOND),
+        of(list, futex_op::FUTEX2_REQUEUE, -11, abi::FUTEX_HAS_SECOND),
+        of(in_file, futex_op::UNLOCK_PI, 0, 0),
+    ];
+    samples.extend(wakes.iter().map(|body| Sample::new(wake, body).comm(b"ls")));
+    let held = at(26, Kind::LOCK_CONTENTION);
+    let of = |flags, ret, context| abi::LockContention {
+        begin_ns: held.ktime_ns - 2_000_000,
+        lock: 0x0123_4567_89ab_cdef,
+        ret,
+        flags,
+        context,
+        reserved: 0,
+    };
+    let held_up = [
+        of(abi::CONTENTION_MUTEX, 0, abi::CONTEXT_TASK),
+        of(abi::CONTENTION_READ, -4, abi::CONTEXT_TASK),
+        of(abi::CONTENTION_SPIN, 0, abi::CONTEXT_SOFTIRQ),
+        of(abi::CONTENTION_SPIN | abi::CONTENTION_WRITE, 0, abi::CONTEXT_ABSENT),
+    ];
+    samples.extend(held_up.iter().map(|body| Sample::new(held, body).comm(b"ls")));
+    samples
 }
 
 fn security() -> Vec<Sample> {

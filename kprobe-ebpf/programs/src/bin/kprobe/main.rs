@@ -20,6 +20,7 @@ mod targets;
 mod block;
 mod memory;
 mod pipe;
+mod lock;
 mod process;
 mod sched;
 mod security;
