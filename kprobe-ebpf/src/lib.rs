@@ -27,10 +27,8 @@ mod shared;
 pub use attach::{AttachError, MapMemory, MemoryUse, Outcome, ProbeReport, Report, RungReport};
 pub use filter::Filter;
 pub use probe::{
-    Here, ListYields, Memory, Pipes, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
-    Block, Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
-    Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, Tcp, There, Yields,
-    Here, ListYields, Lock, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
+    Block, Here, ListYields, Lock, Memory, Pipes, Probe, ProbeFamily, Process, Sched, Security, Syscalls,
+    Tcp, There, Yields,
 };
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,

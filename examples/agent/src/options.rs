@@ -13,13 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
-    By, DEFAULT_RING_BYTES, Filter, Memory, Need, Pipes, Process, Recorder, RecorderBuilder, Sched, Security,
-    Block, By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
-    Syscalls, filter::SyscallSet,
-    By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
-    Syscalls, Tcp, filter::SyscallSet,
-    By, DEFAULT_RING_BYTES, Filter, Lock, Need, Process, Recorder, RecorderBuilder, Sched, Security,
-    Syscalls, filter::SyscallSet,
+    Block, By, DEFAULT_RING_BYTES, Filter, Lock, Memory, Need, Pipes, Process, Recorder, RecorderBuilder,
+    Sched, Security, Syscalls, Tcp, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -66,10 +61,8 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, memory, security, pipe; `help` lists their events and fields [default: process,syscall]
-    /// Families to record: process, syscall, sched, memory, security, block; `help` lists their events and fields [default: process,syscall]
-    /// Families to record: process, syscall, sched, tcp, memory, security; `help` lists their events and fields [default: process,syscall]
-    /// Families to record: process, syscall, sched, lock, security; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, tcp, pipe, block, memory, lock, security; `help` lists their events and
+    /// fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Only system calls and waits for locks that took this long or longer, for example 50us
@@ -249,19 +242,19 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 6] =
-    [Family::Process, Family::Syscall, Family::Sched, Family::Memory, Family::Security, Family::Pipe];
-const FAMILIES: [Family; 5] =
-    [Family::Process, Family::Syscall, Family::Sched, Family::Memory, Family::Security, Family::Block];
+const FAMILIES: [Family; 9] = [
+    Family::Process,
+    Family::Syscall,
+    Family::Sched,
+    Family::Tcp,
+    Family::Pipe,
+    Family::Block,
+    Family::Memory,
+    Family::Lock,
+    Family::Security,
+];
 /// Those of later versions.
-const LATER: [&str; 3] = ["tcp", "lock", "irq"];
-    [Family::Process, Family::Syscall, Family::Sched, Family::Tcp, Family::Memory, Family::Security];
-/// Those of later versions.
-const LATER: [&str; 3] = ["block", "lock", "irq"];
-const FAMILIES: [Family; 5] =
-    [Family::Process, Family::Syscall, Family::Sched, Family::Lock, Family::Security];
-/// Those of later versions.
-const LATER: [&str; 4] = ["tcp", "block", "memory", "irq"];
+const LATER: [&str; 1] = ["irq"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -467,6 +460,8 @@ impl Options {
 
     fn memory_probe(&self) -> Memory {
         Memory::default().minor_faults(self.minor_faults.map_or(0, NonZero::get)).sample(self.one_in())
+    }
+
     /// Waits for locks.
     fn lock_probe(&self) -> Lock {
         let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);

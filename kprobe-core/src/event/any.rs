@@ -2,18 +2,10 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, PipeRead,
-        PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
-        BlockMerge, BlockRequest, CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor,
-        Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
-        SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
-        CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec,
-        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
-        ThreadSeed, TypedEvent,
-        CgroupNamed, Histogram, LockContention, LockFutex, LockFutexWake, Lost, Marker, Origin, ProcessExec,
-        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, ThreadSeed, TypedEvent,
+        BlockMerge, BlockRequest, CgroupNamed, Histogram, LockContention, LockFutex, LockFutexWake, Lost,
+        Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit,
+        ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability,
+        Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, ThreadSeed, TypedEvent,
     },
 };
 

@@ -8,8 +8,8 @@ mod block;
 mod field;
 mod histogram;
 mod ids;
-mod memory;
 mod lock;
+mod memory;
 mod meta;
 mod names;
 mod origin;
@@ -26,10 +26,10 @@ pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter
 pub use field::{Field, Type, Value};
 pub use histogram::{Aggregated, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
-pub use memory::{Access, MemoryFaultMajor, MemoryFaultMinor, PageFault};
 pub use lock::{
     Contended, FutexKey, FutexOp, FutexPlace, FutexWaker, LockContention, LockFutex, LockFutexWake,
 };
+pub use memory::{Access, MemoryFaultMajor, MemoryFaultMinor, PageFault};
 pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;

@@ -14,19 +14,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kprobe_core::abi::{
-    Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead,
-    PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch,
-    SchedWaking, SecurityCapability, Syscall, aggregate_by,
-    BlockMerge, BlockRequest, Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor,
-    MemoryFaultMinor, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate,
-    SchedSwitch, SchedWaking, SecurityCapability, Syscall, aggregate_by,
-    Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, ProcessExec,
+    BlockMerge, BlockRequest, Config, Counters, Family, Header, Kind, LockContention, LockFutex,
+    LockFutexWake, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead, PipeWrite, ProcessExec,
     ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
     SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
     aggregate_by,
-    Config, Counters, Family, Header, Kind, LockContention, LockFutex, LockFutexWake, MAX_RECORD,
-    ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch,
-    SchedWaking, SecurityCapability, Syscall, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 

@@ -33,7 +33,6 @@ offsets! {
     OFF_TASK_STRUCT_SIGNAL = task_struct.signal;
     OFF_TASK_STRUCT_CGROUPS = task_struct.cgroups;
     OFF_TASK_STRUCT_MM = task_struct.mm;
-    OFF_TASK_STRUCT_FLAGS = task_struct.flags;
     OFF_TASK_STRUCT_NVCSW = task_struct.nvcsw;
     OFF_TASK_STRUCT_RESTART_BLOCK_FUTEX_UADDR = task_struct.restart_block.futex.uaddr;
     /// Some architectures and kernels before 5.16 have it as `task_struct.cpu`. May be absent.
@@ -78,7 +77,6 @@ offsets! {
     OFF_VM_AREA_STRUCT_VM_START = vm_area_struct.vm_start;
     OFF_VM_AREA_STRUCT_VM_PGOFF = vm_area_struct.vm_pgoff;
     OFF_VM_AREA_STRUCT_VM_FLAGS = vm_area_struct.vm_flags;
-    OFF_VM_AREA_STRUCT_VM_FILE = vm_area_struct.vm_file;
 
     OFF_BPF_RINGBUF_MAP_RB = bpf_ringbuf_map.rb;
     OFF_BPF_RINGBUF_SPINLOCK = bpf_ringbuf.spinlock;
@@ -153,10 +151,6 @@ offsets! {
     OFF_TRACE_EVENT_RAW_CAP_CAPABLE_CAP = trace_event_raw_cap_capable.cap;
     OFF_TRACE_EVENT_RAW_CAP_CAPABLE_RET = trace_event_raw_cap_capable.ret;
 
-    OFF_TASK_STRUCT_FILES = task_struct.files;
-    OFF_FILES_STRUCT_FDT = files_struct.fdt;
-    OFF_FDTABLE_FD = fdtable.fd;
-    OFF_FDTABLE_MAX_FDS = fdtable.max_fds;
     OFF_FILE_PRIVATE_DATA = file.private_data;
     OFF_SOCKET_FILE = socket.file;
     OFF_SOCKET_SK = socket.sk;

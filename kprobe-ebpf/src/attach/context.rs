@@ -82,11 +82,6 @@ impl WakeContextSource {
         match self {
             Self::PreemptCount { .. } => Vec::new(),
             Self::Depths => {
-                let raw = |program: &'static str, tracepoint: &'static str| ProgramPlan {
-                    program: program.into(),
-                    target: Target::RawTracepoint(tracepoint.into()),
-                    or: None,
-                };
                 let raw = ProgramPlan::raw;
                 let mut programs = vec![raw("context_softirq_exit", "softirq_exit")];
                 programs.extend(HARDIRQS.map(|(_, exit)| raw("context_hardirq_exit", exit)));

@@ -175,11 +175,8 @@ impl Setup<'_> {
         if !self.follow(&mut attached)? && choice.remembers {
             return Ok(Tried::NoMemory);
         }
-        let events = group.plans.iter().flat_map(|(plan, required)| {
-            plan.events.iter().enumerate().map(|(index, event)| (&plan.events[..index], event, *required))
-        });
-        for (before, event, required) in events {
-            let Some(report) = self.climb(&mut attached, before, event, required, choice) else {
+        for (event, required) in group.events() {
+            let Some(report) = self.climb(&mut attached, event, required, choice) else {
                 return Ok(Tried::NoHash);
             };
             if has_context(event.kind)
@@ -227,7 +224,6 @@ impl Setup<'_> {
     fn climb(
         &self,
         attached: &mut Attached,
-        before: &[EventPlan],
         event: &EventPlan,
         required: bool,
         choice: Choice,
@@ -249,7 +245,7 @@ impl Setup<'_> {
             } else if rung.name == IN_HASH && !choice.has_hash && !self.is_forbidden(rung) {
                 return None;
             } else {
-                match self.take(&mut attached.object, before, event, rung) {
+                match self.take(&mut attached.object, event, rung) {
                     Ok(()) => {
                         attached.storage.extend(rung.storage);
                         attached.storage.extend(self.sums_up_threads(event).then_some("RUNS"));
@@ -264,23 +260,12 @@ impl Setup<'_> {
         Some(report)
     }
 
-    /// `before` are the events of the same family that have been dealt with.
-    fn take(
-        &self,
-        object: &mut Object,
-        before: &[EventPlan],
-        event: &EventPlan,
-        rung: &RungPlan,
-    ) -> Result<(), String> {
+    fn take(&self, object: &mut Object, event: &EventPlan, rung: &RungPlan) -> Result<(), String> {
         if self.is_forbidden(rung) {
             return Err(FORBIDDEN.to_owned());
         }
         if self.sums_up_threads(event) && rung.name != "tp_btf" {
             return Err("what threads do can be summed up only where pointers have types".to_owned());
-        }
-        let is_same = |other: &RungPlan| other.programs == rung.programs;
-        if before.iter().any(|event| event.rungs.iter().any(is_same)) && object.has_attached(&rung.programs) {
-            return Ok(());
         }
         self.attach_rung(object, rung)
     }

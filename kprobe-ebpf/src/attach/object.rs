@@ -144,14 +144,14 @@ impl Object {
         self.ebpf.program(name).is_some()
     }
 
-    /// Whether all of `programs` are attached.
-    pub(crate) fn has_attached(&self, programs: &[ProgramPlan]) -> bool {
-        programs.iter().all(|plan| self.attached.iter().any(|name| *name == plan.program))
-    }
-
     /// Loads and attaches all of `programs`, or none. A program that is loaded already serves somebody else: it is
-    /// neither attached once more, which would double its records, nor unloaded. If it is one that makes none, that will do.
+    /// neither attached once more, which would double its records, nor unloaded. If it is one that makes none, that will do,
+    /// and so it will where the same programs of our own make several events, and all are there.
     pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
+        let is_attached = |plan: &ProgramPlan| self.attached.iter().any(|program| *program == plan.program);
+        if self.is_builtin && programs.iter().all(is_attached) {
+            return Ok(());
+        }
         let mut done: Vec<String> = Vec::with_capacity(programs.len());
         for plan in programs {
             let outcome = if self.is_loaded(&plan.program) {
@@ -159,16 +159,6 @@ impl Object {
                     continue;
                 }
                 Err(format!("the program {} is attached for another probe already", plan.program))
-    /// neither attached once more, which would double its records, nor unloaded. Only where the same programs of our own
-    /// make several events they are all there already, and that is well.
-    pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
-        let is_attached = |plan: &ProgramPlan| self.attached.iter().any(|program| *program == plan.program);
-        if self.is_builtin && programs.iter().all(is_attached) {
-            return Ok(());
-        }
-        for (index, plan) in programs.iter().enumerate() {
-            let (done, outcome) = if self.is_loaded(&plan.program) {
-                (index, Err(format!("the program {} is attached for another probe already", plan.program)))
             } else {
                 done.push(plan.program.to_string());
                 self.attach_one(plan, btf)

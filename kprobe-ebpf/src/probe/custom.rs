@@ -112,8 +112,13 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
                     Target::TraceEvent { .. } => TRACE_EVENT,
                     Target::SoftwareEvent(_) => PERF,
                 },
-                programs: vec![ProgramPlan { program, target, or: None }],
-                programs: vec![ProgramPlan { program, target, is_shared: false, is_optional: false }],
+                programs: vec![ProgramPlan {
+                    program,
+                    target,
+                    or: None,
+                    is_shared: false,
+                    is_optional: false,
+                }],
                 needs: Vec::new(),
                 storage: &[],
             })

@@ -3,9 +3,9 @@
 mod block;
 mod custom;
 mod list;
+mod lock;
 mod memory;
 mod pipe;
-mod lock;
 mod plan;
 mod process;
 mod sched;
@@ -16,9 +16,9 @@ mod tcp;
 pub use block::Block;
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
+pub use lock::Lock;
 pub use memory::Memory;
 pub use pipe::Pipes;
-pub use lock::Lock;
 pub(crate) use plan::{
     EventPlan, FUNCTION, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, PERF, ProgramPlan, RAISED_PERF,
     RungPlan, SoftwareEvent, TRACE_EVENT, Target, When, tracepoint_rungs,

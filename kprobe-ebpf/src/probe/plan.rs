@@ -50,8 +50,8 @@ pub(crate) enum ObjectBytes {
     User(Cow<'static, [u8]>),
 }
 
-/// One event and the ways to get it, best first. Events of one family may have programs in common: a rung all of whose
-/// programs another event of the family has is taken with that.
+/// One event and the ways to get it, best first. Events may have programs in common: a rung all of whose programs are
+/// attached already is taken with that.
 #[derive(Debug)]
 pub(crate) struct EventPlan {
     pub(crate) kind: Kind,
@@ -111,7 +111,7 @@ impl Needs {
 }
 
 /// One program and its attach target.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct ProgramPlan {
     pub(crate) program: Cow<'static, str>,
     pub(crate) target: Target,
@@ -181,7 +181,26 @@ impl Target {
 
 impl ProgramPlan {
     const fn new(program: &'static str, target: Target) -> Self {
-        Self { program: Cow::Borrowed(program), target, is_shared: false, is_optional: false }
+        Self { program: Cow::Borrowed(program), target, or: None, is_shared: false, is_optional: false }
+    }
+
+    /// A function that other kernels call by this name.
+    pub(crate) fn or(self, function: &'static str) -> Self {
+        Self { or: Some(function), ..self }
+    }
+
+    /// As a kernel has it that knows these functions.
+    pub(crate) fn on(&self, has: impl Fn(&str) -> bool) -> Self {
+        let other = self.or.filter(|_| !has(self.target.name())).map(Cow::Borrowed);
+        let target = match (other, &self.target) {
+            (Some(other), Target::FunctionEntry(_)) => Target::FunctionEntry(other),
+            (Some(other), Target::FunctionExit(_)) => Target::FunctionExit(other),
+            (Some(other), Target::Kprobe(_)) => Target::Kprobe(other),
+            (Some(other), Target::Kretprobe(_)) => Target::Kretprobe(other),
+            (_, target) => target.clone(),
+        };
+        let Self { program, is_shared, is_optional, .. } = self;
+        Self { program: program.clone(), target, or: None, is_shared: *is_shared, is_optional: *is_optional }
     }
 
     /// The same, which may fail to attach.
@@ -195,39 +214,6 @@ impl ProgramPlan {
     }
 
     pub(crate) const fn btf(program: &'static str, tracepoint: &'static str) -> Self {
-        Self {
-            program: Cow::Borrowed(program),
-            target: Target::BtfTracepoint(Cow::Borrowed(tracepoint)),
-            or: None,
-        }
-    }
-
-    pub(crate) const fn event(program: &'static str, category: &'static str, name: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::TraceEvent { category, name }, or: None }
-    }
-
-    pub(crate) const fn fentry(program: &'static str, function: &'static str) -> Self {
-        Self {
-            program: Cow::Borrowed(program),
-            target: Target::FunctionEntry(Cow::Borrowed(function)),
-            or: None,
-        }
-    }
-
-    pub(crate) const fn fexit(program: &'static str, function: &'static str) -> Self {
-        Self {
-            program: Cow::Borrowed(program),
-            target: Target::FunctionExit(Cow::Borrowed(function)),
-            or: None,
-        }
-    }
-
-    pub(crate) const fn kprobe(program: &'static str, function: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::Kprobe(Cow::Borrowed(function)), or: None }
-    }
-
-    pub(crate) const fn kretprobe(program: &'static str, function: &'static str) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::Kretprobe(Cow::Borrowed(function)), or: None }
         Self::new(program, Target::BtfTracepoint(Cow::Borrowed(tracepoint)))
     }
 
@@ -252,35 +238,10 @@ impl ProgramPlan {
     }
 
     pub(crate) const fn perf(program: &'static str, event: SoftwareEvent) -> Self {
-        Self { program: Cow::Borrowed(program), target: Target::SoftwareEvent(event) }
+        Self::new(program, Target::SoftwareEvent(event))
     }
 
     pub(crate) const fn raw(program: &'static str, tracepoint: &'static str) -> Self {
-        Self {
-            program: Cow::Borrowed(program),
-            target: Target::RawTracepoint(Cow::Borrowed(tracepoint)),
-            or: None,
-        }
-    }
-}
-
-impl ProgramPlan {
-    /// A function that other kernels call by this name.
-    pub(crate) fn or(self, function: &'static str) -> Self {
-        Self { or: Some(function), ..self }
-    }
-
-    /// As a kernel has it that knows these functions.
-    pub(crate) fn on(&self, has: impl Fn(&str) -> bool) -> Self {
-        let other = self.or.filter(|_| !has(self.target.name())).map(Cow::Borrowed);
-        let target = match (other, &self.target) {
-            (Some(other), Target::FunctionEntry(_)) => Target::FunctionEntry(other),
-            (Some(other), Target::FunctionExit(_)) => Target::FunctionExit(other),
-            (Some(other), Target::Kprobe(_)) => Target::Kprobe(other),
-            (Some(other), Target::Kretprobe(_)) => Target::Kretprobe(other),
-            (_, target) => target.clone(),
-        };
-        Self { program: self.program.clone(), target, or: None }
         Self::new(program, Target::RawTracepoint(Cow::Borrowed(tracepoint)))
     }
 }

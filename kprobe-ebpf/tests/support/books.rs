@@ -71,10 +71,9 @@ impl Books {
         }
         let memory = recorder.pair_counts(Family::Memory);
         assert_eq!(memory.unstored, 0);
-        Closed { rows, syscalls, memory, received }
         let locks = recorder.pair_counts(Family::Lock);
         assert_eq!(locks.unstored, 0);
-        Closed { rows, syscalls, locks, received }
+        Closed { rows, syscalls, memory, locks, received }
     }
 }
 

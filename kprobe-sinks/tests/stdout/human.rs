@@ -70,35 +70,11 @@ fn every_kind() {
     0.000019 ls:1234        syscall_9999()          = 0                 12.3us
     0.000019 ls:1234        syscall_?()             = 0x8000000000000000 12.3us
     0.000019 ls:1234        write(1, 18446744073709551615) = 0x7fffffffffffffff 12.3us
-    0.000027 ls:1234        sends 1007 bytes, 7 to 1014 of 10.0.0.1:40000 > 10.0.0.2:443
-    0.000027 ls:1234        receives 18446744073709551615 bytes, 0 to 18446744073709551615 of [101:101:101:101:101:101:101:101]:40000 > 10.0.0.2:443
-    0.000027 ls:1234        sent again: bytes 7 to 99 of 10.0.0.1:40000 > 10.0.0.2:443, of 1234/1235
-    0.000027 ls:1234        sent again: bytes 7 to 99 of [101:101:101:101:101:101:101:101]:40000 > 10.0.0.2:443, of nobody known
-    0.000027 ls:1234        established -> fin_wait1 10.0.0.1:40000 > 10.0.0.2:443, of 1234/1235
-    0.000027 ls:1234        listen -> unknown [101:101:101:101:101:101:101:101]:40000 > 10.0.0.2:443, of nobody known
-    0.000027 ls:1234        connected 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
-    0.000027 ls:1234        not connected (ECONNREFUSED) 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
-    0.000027 ls:1234        not connected 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
-    0.000027 ls:1234        accepts 10.0.0.1:40000 > 10.0.0.2:443, queued for 31.0us
-    0.000027 ls:1234        accepts 10.0.0.1:40000 > 10.0.0.2:443
     0.000028 ls:1234        major fault (instruction) at 0x7f1234567000, 1.50ms, inode 99 on 8:1
     0.000028 ls:1234        major fault (read) at 0x7f1234567000, 1.50ms
     0.000028 ls:1234        major fault at 0x7f1234567000
     0.000028 ls:1234        minor fault (write) at 0x1000
     0.000028 ls:1234        minor fault (read by the kernel) at 0x1000 of another process, 1 of 100
-    0.000024 ls:1234        waited 12.3us for futex 0x7f1234567000 (WAIT), woken by 1234/1240
-    0.000024 ls:1234        waited 12.3us for futex 0x7f1234567000 (byte 8200 of inode 131090 on 8:1) (WAIT_BITSET), woken by 1234/1240
-    0.000024 ls:1234        waited on 12.3us for futex 0x7f1234567000 (WAIT): ETIMEDOUT
-    0.000024 ls:1234        waited 12.3us for 3 futexes (futex_waitv), woken by 1234/1240
-    0.000024 ls:1234        waited 12.3us for futex 0x0 (operation 99): -4000
-    0.000024 ls:1234        wakes 1 at futex 0x7f1234567000 (WAKE)
-    0.000024 ls:1234        wakes 1 and requeues 2 at futex 0x7f1234567000 (CMP_REQUEUE)
-    0.000024 ls:1234        wakes (futex_requeue): EAGAIN
-    0.000024 ls:1234        wakes at futex 0x7f1234567000 (byte 8200 of inode 131090 on 8:1) (UNLOCK_PI)
-    0.000025 ls:1234        waited 2.00ms for the kernel's mutex 0x0123456789abcdef
-    0.000025 ls:1234        waited 2.00ms for the kernel's rwsem 0x0123456789abcdef to read: EINTR
-    0.000025 ls:1234        [softirq] waited 2.00ms for the kernel's spinlock 0x0123456789abcdef
-    0.000025 ls:1234        [?] waited 2.00ms for the kernel's rwlock 0x0123456789abcdef to write
     0.000029 ls:1234        CAP_SYS_ADMIN granted
     0.000029 ls:1234        CAP_SYS_CHROOT in user namespace level 1 refused (EPERM), the kernel only wanted to know
     0.000029 ls:1234        CAP_SETUID granted
@@ -114,6 +90,30 @@ fn every_kind() {
     0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: back
     0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: front
     0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: request
+    0.000027 ls:1234        sends 1007 bytes, 7 to 1014 of 10.0.0.1:40000 > 10.0.0.2:443
+    0.000027 ls:1234        receives 18446744073709551615 bytes, 0 to 18446744073709551615 of [101:101:101:101:101:101:101:101]:40000 > 10.0.0.2:443
+    0.000027 ls:1234        sent again: bytes 7 to 99 of 10.0.0.1:40000 > 10.0.0.2:443, of 1234/1235
+    0.000027 ls:1234        sent again: bytes 7 to 99 of [101:101:101:101:101:101:101:101]:40000 > 10.0.0.2:443, of nobody known
+    0.000027 ls:1234        established -> fin_wait1 10.0.0.1:40000 > 10.0.0.2:443, of 1234/1235
+    0.000027 ls:1234        listen -> unknown [101:101:101:101:101:101:101:101]:40000 > 10.0.0.2:443, of nobody known
+    0.000027 ls:1234        connected 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
+    0.000027 ls:1234        not connected (ECONNREFUSED) 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
+    0.000027 ls:1234        not connected 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
+    0.000027 ls:1234        accepts 10.0.0.1:40000 > 10.0.0.2:443, queued for 31.0us
+    0.000027 ls:1234        accepts 10.0.0.1:40000 > 10.0.0.2:443
+    0.000024 ls:1234        waited 12.3us for futex 0x7f1234567000 (WAIT), woken by 1234/1240
+    0.000024 ls:1234        waited 12.3us for futex 0x7f1234567000 (byte 8200 of inode 131090 on 8:1) (WAIT_BITSET), woken by 1234/1240
+    0.000024 ls:1234        waited on 12.3us for futex 0x7f1234567000 (WAIT): ETIMEDOUT
+    0.000024 ls:1234        waited 12.3us for 3 futexes (futex_waitv), woken by 1234/1240
+    0.000024 ls:1234        waited 12.3us for futex 0x0 (operation 99): -4000
+    0.000024 ls:1234        wakes 1 at futex 0x7f1234567000 (WAKE)
+    0.000024 ls:1234        wakes 1 and requeues 2 at futex 0x7f1234567000 (CMP_REQUEUE)
+    0.000024 ls:1234        wakes (futex_requeue): EAGAIN
+    0.000024 ls:1234        wakes at futex 0x7f1234567000 (byte 8200 of inode 131090 on 8:1) (UNLOCK_PI)
+    0.000025 ls:1234        waited 2.00ms for the kernel's mutex 0x0123456789abcdef
+    0.000025 ls:1234        waited 2.00ms for the kernel's rwsem 0x0123456789abcdef to read: EINTR
+    0.000025 ls:1234        [softirq] waited 2.00ms for the kernel's spinlock 0x0123456789abcdef
+    0.000025 ls:1234        [?] waited 2.00ms for the kernel's rwlock 0x0123456789abcdef to write
     0.000029                *** LOST 123 records of syscall on cpu 2 within 1.20ms ***
     0.000029                *** LOST 123 records of kind 0x0f09 on cpu 2 within 1.20ms ***
     0.000030                --- marker 42 ---

@@ -6,9 +6,9 @@
 pub mod block;
 pub mod calls;
 pub mod life;
+mod lock;
 pub mod memory;
 mod pipe;
-mod lock;
 mod sched;
 mod security;
 pub mod sys;

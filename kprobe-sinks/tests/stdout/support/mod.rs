@@ -161,12 +161,12 @@ pub(crate) fn everything() -> Vec<Sample> {
     let mut samples = scheduler();
     samples.extend(processes());
     samples.extend(syscalls());
-    samples.extend(tcp());
     samples.extend(faults());
-    samples.extend(locks());
     samples.extend(security());
     samples.extend(pipes());
     samples.extend(block());
+    samples.extend(tcp());
+    samples.extend(locks());
     samples.extend(metas());
     samples.push(Sample::new(at(90, CACHE_MISS), &4096_u64).comm(b"app").context("c0ffee", 9));
     samples
@@ -264,6 +264,125 @@ fn syscalls() -> Vec<Sample> {
     .collect()
 }
 
+fn faults() -> Vec<Sample> {
+    let header = at(29, Kind::MEMORY_FAULT_MAJOR);
+    let major = |flags| abi::MemoryFaultMajor {
+        begin_ns: header.ktime_ns - 1_500_000,
+        address: 0x7f12_3456_7000,
+        inode: 99,
+        device: 8 << 20 | 1,
+        flags,
+    };
+    let minor = |one_in, flags| abi::MemoryFaultMinor { begin_ns: 0, address: 0x1000, one_in, flags };
+    let user = abi::FAULT_HAS_ACCESS | abi::FAULT_USER;
+    let file = abi::FAULT_HAS_BEGIN | abi::FAULT_HAS_FILE;
+    let majors = [file | user | abi::FAULT_EXEC, abi::FAULT_HAS_BEGIN | user, 0];
+    let minors = [(1, user | abi::FAULT_WRITE), (100, abi::FAULT_HAS_ACCESS | abi::FAULT_REMOTE)];
+    let majors = majors.map(|flags| Sample::new(header, &major(flags)).comm(b"ls"));
+    let header = at(29, Kind::MEMORY_FAULT_MINOR);
+    let minors = minors.map(|(one_in, flags)| Sample::new(header, &minor(one_in, flags)).comm(b"ls"));
+    majors.into_iter().chain(minors).collect()
+}
+
+fn security() -> Vec<Sample> {
+    let header = at(30, Kind::SECURITY_CAPABILITY);
+    let options = abi::CAPABILITY_HAS_OPTIONS;
+    [
+        (21, 0, 0, 0),
+        (18, -1, 1, options | abi::CAPABILITY_NO_AUDIT),
+        (7, 0, 0, options | abi::CAPABILITY_IN_SETID),
+        (63, -4000, 0, options),
+    ]
+    .map(|(capability, result, user_ns_level, flags)| abi::SecurityCapability {
+        capability,
+        result,
+        user_ns_level,
+        flags,
+    })
+    .iter()
+    .map(|body| Sample::new(header, body).comm(b"ls"))
+    .collect()
+}
+
+fn pipes() -> Vec<Sample> {
+    let (inode, device) = (706_693, 14);
+    let write = |call: abi::PipeCall, start, end, flags| abi::PipeWrite {
+        inode,
+        start,
+        end,
+        device,
+        call: call.0.into(),
+        flags,
+    };
+    let read = |call: abi::PipeCall, start, end, flags| abi::PipeRead {
+        inode,
+        start,
+        end,
+        device,
+        call: call.0.into(),
+        flags,
+    };
+    let written = [
+        write(abi::PipeCall::WRITE, 0, 4095, 0),
+        write(abi::PipeCall::SENDFILE, 4095, 4096, abi::PIPE_OVERLAPPED),
+    ];
+    let taken = [
+        read(abi::PipeCall::TEE, 0, 10, abi::PIPE_PEEK),
+        read(abi::PipeCall::READ, 0, 4096, abi::PIPE_RELATIVE),
+    ];
+    let of = |kind| at(31, kind);
+    let written = written.iter().map(|body| Sample::new(of(Kind::PIPE_WRITE), body).comm(b"ls"));
+    let taken = taken.iter().map(|body| Sample::new(of(Kind::PIPE_READ), body).comm(b"wc"));
+    written.chain(taken).collect()
+}
+
+fn block() -> Vec<Sample> {
+    let header = at(40, Kind::BLOCK_REQUEST);
+    let of_known = abi::BLOCK_HAS_ORIGIN | abi::BLOCK_HAS_CHARGED | abi::BLOCK_HAS_QUEUED;
+    let read = abi::BlockRequest {
+        queued_ns: header.ktime_ns - 5_000,
+        issued_ns: header.ktime_ns - 4_000,
+        sector: 2048,
+        bytes: 4096,
+        origin_cgroup_id: 7,
+        charged_cgroup_id: 7,
+        dev: 8 << 20,
+        origin_tgid: 70,
+        origin_tid: 77,
+        flags: of_known | abi::BLOCK_HAS_ISSUED | abi::BLOCK_META | abi::BLOCK_SPLIT,
+        op: 0,
+        status: 0,
+        requeues: 1,
+        bios: 2,
+    };
+    let flush = abi::BlockRequest {
+        bytes: 0,
+        flags: of_known | abi::BLOCK_KERNEL_THREAD | abi::BLOCK_PREFLUSH | abi::BLOCK_SYNC,
+        op: 1,
+        ..read
+    };
+    let failed = abi::BlockRequest { op: 35, status: 10, flags: abi::BLOCK_HAS_ISSUED, bios: 0, ..read };
+    let odd = abi::BlockRequest { op: 99, status: 77, flags: 0, ..read };
+    let merge = |how| abi::BlockMerge {
+        queued_ns: 5,
+        sector: 2056,
+        bytes: 4096,
+        origin_cgroup_id: 7,
+        charged_cgroup_id: 7,
+        dev: 8 << 20,
+        origin_tgid: 70,
+        origin_tid: 77,
+        flags: of_known,
+        op: 1,
+        how,
+        reserved: 0,
+    };
+    let requests = [read, flush, failed, odd].map(|body| Sample::new(header, &body).comm(b"ls").other(b"dd"));
+    let merges = [abi::MERGE_BACK, abi::MERGE_FRONT, abi::MERGE_REQUEST]
+        .map(|how| Sample::new(at(41, Kind::BLOCK_MERGE), &merge(how)).comm(b"dd").other(b"dd"));
+    requests.into_iter().chain(merges).collect()
+}
+
 fn tcp() -> Vec<Sample> {
     let mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
     let socket = |flags| abi::TcpSocket {
@@ -318,71 +437,6 @@ fn tcp() -> Vec<Sample> {
     .collect()
 }
 
-fn faults() -> Vec<Sample> {
-    let header = at(29, Kind::MEMORY_FAULT_MAJOR);
-    let major = |flags| abi::MemoryFaultMajor {
-        begin_ns: header.ktime_ns - 1_500_000,
-        address: 0x7f12_3456_7000,
-        inode: 99,
-        device: 8 << 20 | 1,
-        flags,
-    };
-    let minor = |one_in, flags| abi::MemoryFaultMinor { begin_ns: 0, address: 0x1000, one_in, flags };
-    let user = abi::FAULT_HAS_ACCESS | abi::FAULT_USER;
-    let file = abi::FAULT_HAS_BEGIN | abi::FAULT_HAS_FILE;
-    let majors = [file | user | abi::FAULT_EXEC, abi::FAULT_HAS_BEGIN | user, 0];
-    let minors = [(1, user | abi::FAULT_WRITE), (100, abi::FAULT_HAS_ACCESS | abi::FAULT_REMOTE)];
-    let majors = majors.map(|flags| Sample::new(header, &major(flags)).comm(b"ls"));
-    let header = at(29, Kind::MEMORY_FAULT_MINOR);
-    let minors = minors.map(|(one_in, flags)| Sample::new(header, &minor(one_in, flags)).comm(b"ls"));
-    majors.into_iter().chain(minors).collect()
-}
-
-fn block() -> Vec<Sample> {
-    let header = at(40, Kind::BLOCK_REQUEST);
-    let of_known = abi::BLOCK_HAS_ORIGIN | abi::BLOCK_HAS_CHARGED | abi::BLOCK_HAS_QUEUED;
-    let read = abi::BlockRequest {
-        queued_ns: header.ktime_ns - 5_000,
-        issued_ns: header.ktime_ns - 4_000,
-        sector: 2048,
-        bytes: 4096,
-        origin_cgroup_id: 7,
-        charged_cgroup_id: 7,
-        dev: 8 << 20,
-        origin_tgid: 70,
-        origin_tid: 77,
-        flags: of_known | abi::BLOCK_HAS_ISSUED | abi::BLOCK_META | abi::BLOCK_SPLIT,
-        op: 0,
-        status: 0,
-        requeues: 1,
-        bios: 2,
-    };
-    let flush = abi::BlockRequest {
-        bytes: 0,
-        flags: of_known | abi::BLOCK_KERNEL_THREAD | abi::BLOCK_PREFLUSH | abi::BLOCK_SYNC,
-        op: 1,
-        ..read
-    };
-    let failed = abi::BlockRequest { op: 35, status: 10, flags: abi::BLOCK_HAS_ISSUED, bios: 0, ..read };
-    let odd = abi::BlockRequest { op: 99, status: 77, flags: 0, ..read };
-    let merge = |how| abi::BlockMerge {
-        queued_ns: 5,
-        sector: 2056,
-        bytes: 4096,
-        origin_cgroup_id: 7,
-        charged_cgroup_id: 7,
-        dev: 8 << 20,
-        origin_tgid: 70,
-        origin_tid: 77,
-        flags: of_known,
-        op: 1,
-        how,
-        reserved: 0,
-    };
-    let requests = [read, flush, failed, odd].map(|body| Sample::new(header, &body).comm(b"ls").other(b"dd"));
-    let merges = [abi::MERGE_BACK, abi::MERGE_FRONT, abi::MERGE_REQUEST]
-        .map(|how| Sample::new(at(41, Kind::BLOCK_MERGE), &merge(how)).comm(b"dd").other(b"dd"));
-    requests.into_iter().chain(merges).collect()
 fn locks() -> Vec<Sample> {
     use abi::futex_op;
     let (wait, wake) = (at(25, Kind::LOCK_FUTEX), at(25, Kind::LOCK_FUTEX_WAKE));
@@ -459,58 +513,6 @@ fn locks() -> Vec<Sample> {
     ];
     samples.extend(held_up.iter().map(|body| Sample::new(held, body).comm(b"ls")));
     samples
-}
-
-fn security() -> Vec<Sample> {
-    let header = at(30, Kind::SECURITY_CAPABILITY);
-    let options = abi::CAPABILITY_HAS_OPTIONS;
-    [
-        (21, 0, 0, 0),
-        (18, -1, 1, options | abi::CAPABILITY_NO_AUDIT),
-        (7, 0, 0, options | abi::CAPABILITY_IN_SETID),
-        (63, -4000, 0, options),
-    ]
-    .map(|(capability, result, user_ns_level, flags)| abi::SecurityCapability {
-        capability,
-        result,
-        user_ns_level,
-        flags,
-    })
-    .iter()
-    .map(|body| Sample::new(header, body).comm(b"ls"))
-    .collect()
-}
-
-fn pipes() -> Vec<Sample> {
-    let (inode, device) = (706_693, 14);
-    let write = |call: abi::PipeCall, start, end, flags| abi::PipeWrite {
-        inode,
-        start,
-        end,
-        device,
-        call: call.0.into(),
-        flags,
-    };
-    let read = |call: abi::PipeCall, start, end, flags| abi::PipeRead {
-        inode,
-        start,
-        end,
-        device,
-        call: call.0.into(),
-        flags,
-    };
-    let written = [
-        write(abi::PipeCall::WRITE, 0, 4095, 0),
-        write(abi::PipeCall::SENDFILE, 4095, 4096, abi::PIPE_OVERLAPPED),
-    ];
-    let taken = [
-        read(abi::PipeCall::TEE, 0, 10, abi::PIPE_PEEK),
-        read(abi::PipeCall::READ, 0, 4096, abi::PIPE_RELATIVE),
-    ];
-    let of = |kind| at(31, kind);
-    let written = written.iter().map(|body| Sample::new(of(Kind::PIPE_WRITE), body).comm(b"ls"));
-    let taken = taken.iter().map(|body| Sample::new(of(Kind::PIPE_READ), body).comm(b"wc"));
-    written.chain(taken).collect()
 }
 
 fn metas() -> Vec<Sample> {

@@ -18,9 +18,9 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 mod targets;
 
 mod block;
+mod lock;
 mod memory;
 mod pipe;
-mod lock;
 mod process;
 mod sched;
 mod security;
