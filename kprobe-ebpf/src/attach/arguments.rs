@@ -71,7 +71,7 @@ const FUNCTIONS: &[Function] = &[
     ("__x64_sys_vmsplice", &["const struct pt_regs *"], NUMBER),
     ("__arm64_sys_vmsplice", &["const struct pt_regs *"], NUMBER),
     ("tcp_sendmsg_locked", &[SOCK, "struct msghdr *", NUMBER], NUMBER),
-    ("tcp_release_cb", &[SOCK], "void"),
+    ("release_sock", &[SOCK], "void"),
     ("security_sock_graft", &[SOCK, "struct socket *"], "void"),
 ];
 

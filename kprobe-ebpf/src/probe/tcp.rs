@@ -12,7 +12,7 @@ use super::{
 /// [`TcpRecv`], [`TcpRetransmit`], [`TcpState`], [`TcpConnect`] and [`TcpAccept`].
 ///
 /// Targets: the tracepoints `tcp_rcv_space_adjust`, `tcp_retransmit_skb`, `inet_sock_set_state` and `tcp_destroy_sock`, the
-/// functions `tcp_release_cb` and `security_sock_graft`; where functions cannot be attached to, the tracepoints
+/// functions `release_sock` and `security_sock_graft`; where functions cannot be attached to, the tracepoints
 /// `tcp_sendmsg_locked` (Linux 6.16) and `sock_send_length`, and the trace events of `accept`. Kernel 6.1 or later.
 #[derive(Clone, Debug)]
 pub struct Tcp {
@@ -161,7 +161,7 @@ fn send() -> Vec<RungPlan> {
             FUNCTION,
             vec![
                 ProgramPlan::fentry("tcp_meet_entry", "tcp_sendmsg_locked"),
-                ProgramPlan::fentry("tcp_send_entry", "tcp_release_cb"),
+                ProgramPlan::fentry("tcp_send_entry", "release_sock"),
             ],
             &needs,
         ),
@@ -169,7 +169,7 @@ fn send() -> Vec<RungPlan> {
             KPROBE,
             vec![
                 ProgramPlan::kprobe("tcp_meet_kprobe", "tcp_sendmsg_locked"),
-                ProgramPlan::kprobe("tcp_send_kprobe", "tcp_release_cb"),
+                ProgramPlan::kprobe("tcp_send_kprobe", "release_sock"),
             ],
             &[&needs[..], &[FIRST]].concat(),
         ),

@@ -203,11 +203,13 @@ pub fn meet<M: SockMemory>(sk: Object<M>) {
     }
 }
 
-/// The entry of `tcp_release_cb(sk)`: the current thread gives up the lock, at the end of a call or to wait for room.
+/// The entry of `release_sock(sk)`: the current thread gives up the lock, at the end of a call or to wait for room. It is
+/// there for sockets of every kind. (What it calls for those of TCP is, since Linux 7.0, only called if work was put off.)
 #[inline(always)]
 pub fn released<M: SockMemory>(sk: Object<M>) {
+    // First, since it is the one question that sockets of no concern are asked.
+    let Some(known) = Known::at(sk.address() as u64) else { return };
     let Some(sock) = Sock::of(sk) else { return };
-    let Some(known) = Known::find(sock) else { return };
     if state::is_any(sock.state(), &[state::CLOSE, state::LISTEN]) {
         return;
     }

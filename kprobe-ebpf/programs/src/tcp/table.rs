@@ -80,7 +80,13 @@ impl Known {
     /// What is known of the socket. Of one that was at its address before nothing is left when it becomes connected.
     #[inline(always)]
     pub(super) fn find<M: SockMemory>(sock: Sock<M>) -> Option<Self> {
-        SOCKETS.get_ptr_mut(sock.address()).map(Self)
+        Self::at(sock.address())
+    }
+
+    /// What is known of the socket at an address.
+    #[inline(always)]
+    pub(super) fn at(address: u64) -> Option<Self> {
+        SOCKETS.get_ptr_mut(address).map(Self)
     }
 
     /// Remembers a socket, in place of what was at its address before.

@@ -29,8 +29,8 @@ btf!(tcp_cookie_btf, "inet_sock_set_state", |args: Args| tcp::give_cookie(args.o
 
 entry!(tcp_meet_entry, "tcp_sendmsg_locked", |args: Args| tcp::meet(args.object::<Direct>(0)));
 kprobe!(tcp_meet_kprobe, "tcp_sendmsg_locked", |frame| tcp::meet(first(frame)));
-entry!(tcp_send_entry, "tcp_release_cb", |args: Args| tcp::released(args.object::<Direct>(0)));
-kprobe!(tcp_send_kprobe, "tcp_release_cb", |frame| tcp::released(first(frame)));
+entry!(tcp_send_entry, "release_sock", |args: Args| tcp::released(args.object::<Direct>(0)));
+kprobe!(tcp_send_kprobe, "release_sock", |frame| tcp::released(first(frame)));
 btf!(tcp_sending_btf, "tcp_sendmsg_locked", |args: Args| {
     tcp::sending(args.object::<Direct>(0), args.address(1));
 });
