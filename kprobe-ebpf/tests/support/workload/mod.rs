@@ -58,7 +58,7 @@ pub fn run(text: &str) -> ! {
         "pipes" => pipe::transfers(arg(0)),
         "pipe-writers" => pipe::many_writers(arg(0), arg(1)),
         "reads-input" => pipe::reads_input(arg(0)),
-        "tcp" => tcp::transfer(arg(0), arg(1), arg(2), arg(3)),
+        "tcp" => tcp::transfers(&args),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),
     }

@@ -43,11 +43,18 @@ fn listener(family: u64) -> (TcpListener, SocketAddr) {
     (listener, to(port))
 }
 
+/// One transfer after the other: `bytes`, then for each what [`transfer`] takes.
+pub fn transfers(args: &[u64]) {
+    for each in args[1..].chunks(3) {
+        transfer(each[0], each[1], each[2], args[0]);
+    }
+}
+
 /// `bytes` go from one end of a connection to the other, and a reply of 10 comes back. `apart`: 0 one thread for each end,
 /// 1 a process for each, 2 one thread for both.
 ///
 /// Writes a line for each end: process, thread, cookie, port, bytes that went out and came in as `TCP_INFO` has them.
-pub fn transfer(family: u64, way: u64, apart: u64, bytes: u64) {
+fn transfer(family: u64, way: u64, apart: u64, bytes: u64) {
     let (way, bytes) = (WAYS[way as usize], bytes as usize);
     let (listener, to) = listener(family);
     match apart {
