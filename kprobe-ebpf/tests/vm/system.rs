@@ -6,11 +6,16 @@ use kprobe_core::{
     abi::Kind,
     event::{Event, ProcessExec, ProcessExit, ProcessFork, Syscall},
 };
-use kprobe_ebpf::{Filter, Process, Recorder, RecorderBuilder, Sched, Syscalls};
+use kprobe_ebpf::{Filter, Lock, Process, Recorder, RecorderBuilder, Sched, Syscalls};
 
 use crate::support::{child::Workload, recording::Recording, times};
 
-crate::trials!(a_workload_in_the_whole, nothing_of_the_recorder_itself, rings_too_small_under_load);
+crate::trials!(
+    locks_under_load,
+    a_workload_in_the_whole,
+    nothing_of_the_recorder_itself,
+    rings_too_small_under_load
+);
 
 type All = (Sched, (Process, (Syscalls, ())));
 
@@ -63,6 +68,28 @@ fn a_workload_in_the_whole() {
     }
     // A switch between the recorder and the idle task selects nobody.
     assert!(on_cpu.len() >= 2 && broken * 2 < recorded.books.received(Kind::SCHED_SWITCH), "{broken}");
+}
+
+/// Programs at the kernel's locks, where everything else contends for them, the lock of the ring too: nothing may come to
+/// a stop. With a ring that is always full, then with one that is not.
+fn locks_under_load() {
+    for ring_bytes in [rustix::param::page_size(), 16 << 20] {
+        let builder = all().require(Lock::default()).ring_bytes(ring_bytes);
+        let mut recording = Recording::keeping(builder, |_| false);
+        let mut busy: Vec<_> =
+            ["getppid 20000 4", "futex-ping-pong 2000", "contention 2", "ping-pong 1000", "getppid 20000 4"]
+                .iter()
+                .map(|text| Workload::start(text))
+                .collect();
+        for workload in &mut busy {
+            workload.close_input();
+            recording.run(workload);
+        }
+        let books = recording.finish().books;
+        for kind in [Kind::LOCK_CONTENTION, Kind::LOCK_FUTEX, Kind::LOCK_FUTEX_WAKE] {
+            assert!(books.submitted(kind) > 0, "{kind}: {:?}", books.rows);
+        }
+    }
 }
 
 fn nothing_of_the_recorder_itself() {

@@ -319,8 +319,8 @@ fn asleep_in<T: Send + 'static>(
 /// With `pwrite` they need the lock of the file, with `write` that of the place in it too. Prints for each byte that had to
 /// wait: the thread, and when the call began and ended.
 pub fn contention(rounds: u64) {
-    const MUCH: usize = 16 << 20;
     static BEGINS: AtomicBool = AtomicBool::new(false);
+    let much = if crate::support::in_vm() { 2 << 20 } else { 16 << 20 };
     // SAFETY: the name is a string.
     let memory = unsafe { libc::memfd_create(c"contention".as_ptr(), 0) };
     assert!(memory >= 0);
@@ -338,9 +338,9 @@ pub fn contention(rounds: u64) {
             assert_eq!(unsafe { libc::lseek(file, 0, libc::SEEK_SET) }, 0);
             BEGINS.store(false, SeqCst);
             let writer = thread::spawn(move || {
-                let much = vec![1_u8; MUCH];
+                let bytes = vec![1_u8; much];
                 BEGINS.store(true, SeqCst);
-                sys::must(nr, [file.into(), much.as_ptr() as i64, MUCH as i64, 0, 0, 0]);
+                sys::must(nr, [file.into(), bytes.as_ptr() as i64, much as i64, 0, 0, 0]);
             });
             // Each time it wakes up it takes the CPU from the other.
             while !BEGINS.load(SeqCst) {
