@@ -4,22 +4,13 @@ use kprobe_core::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        PipeWrite, PipeRead, Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
-        Arch, BlockMerge, BlockRequest, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
-        Arch, Field, LockContention, LockFutex, LockFutexWake, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, TypedEvent, Value,
-    },
-    pipeline::Batch,
-};
-use kprobe_ebpf::{Pipes, Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
-use kprobe_ebpf::{Block, Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
-        Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Arch, BlockMerge, BlockRequest, Field, LockContention, LockFutex, LockFutexWake, MemoryFaultMajor, MemoryFaultMinor,
+        Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, Value,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Memory, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp};
-use kprobe_ebpf::{Lock, Probe, Process, Recorder, Sched, Security, Syscalls};
+use kprobe_ebpf::{Block, Lock, Memory, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp};
 
 struct Own(Origin);
 
@@ -36,10 +27,8 @@ impl TypedEvent for Own {
     fn fields(&self, _: Arch, _: &mut dyn FnMut(&'static str, Value<'_>)) {}
 }
 
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, ())))))));
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Block, ())))))));
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Tcp, ())))))));
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Lock, ()))))));
+type All =
+    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, ()))))))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
