@@ -66,7 +66,7 @@ impl Aggregation {
         self.by.iter().enumerate().filter(|(_, by)| by.is_some()).map(|(family, _)| family)
     }
 
-    fn is_off(&self) -> bool {
+    pub(crate) fn is_off(&self) -> bool {
         self.by.iter().all(Option::is_none)
     }
 

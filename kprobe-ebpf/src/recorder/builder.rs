@@ -204,6 +204,10 @@ impl<Probes> RecorderBuilder<Probes> {
         let Shares { shards, shard_bytes } = self.share_out()?;
         let selection = filter.resolve(MOST_CGROUPS)?;
         let host = Host::inspect()?;
+        if !self.aggregation.is_off() && !host.release.at_least(6, 2) {
+            // Before that a map without type information cannot take the place of one that has some.
+            return Err(AttachError::Kernel { found: host.release.text.clone(), needed: "6.2" });
+        }
         let clocks = host::clocks();
 
         let setup = Setup {
