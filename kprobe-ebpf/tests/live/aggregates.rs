@@ -76,13 +76,6 @@ fn calls() {
     let of_getppid = |histogram: &&Histogram| histogram.of == Aggregated::Subject(nr);
     let getppid = histograms.iter().find(of_getppid).unwrap();
     assert_eq!(getppid.subject_name(Arch::native()).as_deref(), Some("getppid"));
-
-    // As many as give records.
-    let (recorded, ..) = Recording::of_workload(builder(By::Kind), "renames");
-    let summed: u64 = self::counts(&recorded, Kind::SYSCALL).values().sum();
-    let single = Recorder::builder().probe(Syscalls::all()).filter(Filter::none());
-    let (recorded, ..) = Recording::of_workload(single, "renames");
-    assert_eq!(summed, recorded.books.submitted(Kind::SYSCALL));
 }
 
 fn of_each_process() {
