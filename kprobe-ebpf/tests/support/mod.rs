@@ -29,7 +29,7 @@ pub fn main(trials: Vec<Trial>) {
 }
 
 /// Far longer than any test takes, on the slowest emulated machine.
-const HANGS: Duration = Duration::from_secs(300);
+const HANGS: Duration = Duration::from_secs(600);
 
 /// A test that fails by panicking. If it never ends, the process does, with the test's name.
 #[expect(clippy::print_stderr, reason = "nothing else is left to say it with")]

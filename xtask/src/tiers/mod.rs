@@ -86,7 +86,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 60)]
     fuzz_seconds: u64,
     /// How long the tests on one kernel may take, in seconds
-    #[arg(long, default_value_t = 1200)]
+    #[arg(long, default_value_t = 1800)]
     vm_timeout: u64,
 }
 
