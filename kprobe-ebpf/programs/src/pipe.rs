@@ -203,11 +203,18 @@ fn look(inode: Inode, when: When, side: Side) -> End {
         return End::NONE;
     }
     let number = inode.number();
-    let head: u32 = object.load(&OFF_PIPE_INODE_INFO_HEAD);
+    let filled = || object.load::<u32>(&OFF_PIPE_INODE_INFO_HEAD);
     if let Some(pipe) = PIPES.get_ptr_mut(address) {
         // SAFETY: the pointer is to a map element, whose words others change only as a whole.
         let (of, known) = unsafe { ((*pipe).inode, (&raw const (*pipe).head).read_volatile()) };
-        if of == number && head.wrapping_sub(known) as i32 >= 0 {
+        let mut head = filled();
+        if is_before(head, known) {
+            // Another thread may have filled a buffer and said so since `head` was read: now what is known is the older.
+            // SAFETY: likewise. A full barrier; no bit is set.
+            atomic::fetch_or(unsafe { &raw mut (*pipe).is_relative }, 0);
+            head = filled();
+        }
+        if of == number && !is_before(head, known) {
             // SAFETY: likewise. Of two threads the one that saw less may be the last, which is nothing to the comparison.
             unsafe { (&raw mut (*pipe).head).write_volatile(head) };
             return End { pipe: address, inode: number, moved: moved(pipe, side) };
@@ -215,6 +222,7 @@ fn look(inode: Inode, when: When, side: Side) -> End {
         // Another pipe at the address of one that is gone.
         let _ = PIPES.remove(address);
     }
+    let head = filled();
     let new = Pipe {
         inode: number,
         written: if head == 0 { 0 } else { unread(object, head) },
@@ -233,6 +241,12 @@ fn look(inode: Inode, when: When, side: Side) -> End {
         return End::NONE;
     }
     End { pipe: address, inode: number, moved: moved(pipe, side) }
+}
+
+/// Of two numbers of buffers, which wrap around.
+#[inline(always)]
+fn is_before(head: u32, other: u32) -> bool {
+    (head.wrapping_sub(other) as i32) < 0
 }
 
 /// Bytes in a pipe that was in use before it was seen: those that come next are behind them.
