@@ -73,14 +73,13 @@ fn shared_with_the_kernel() -> Vec<Layout> {
             enter_ns, key, second_address, wanted, wanted_second, ret, op, flags, reserved,
         }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
-        HistogramKey { key, kind, reserved }
-        HistogramCounts { sum, counts }
+        HistogramSlot { kind, key, sum, counts }
         Counters { submitted, lost, lost_first_ns, lost_last_ns, lost_seen, considered, sampled_out }
         CpuState {
             seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, uncounted, reserved, counters,
         }
         ReaderState { idle, check_mask, wake_bytes, lost, reserved }
-        Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, changes, noticed, unsettled, reserved }
+        Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, changes, noticed, unsettled, histogram_half }
     }
 }
 

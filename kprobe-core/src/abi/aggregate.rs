@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::Kind;
+
 /// Classes of a histogram: class 0 is a duration of 0, class n holds those from 2^(n-1) to 2^n - 1 nanoseconds, the last
 /// one all above.
 pub const HISTOGRAM_CLASSES: usize = 48;
@@ -20,40 +22,60 @@ pub mod aggregate_by {
     pub const NOTHING: u8 = u8::MAX;
 }
 
-/// Key of the map of histograms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct HistogramKey {
-    /// Process, cgroup or subject, by [`aggregate_by`]; else 0.
-    pub key: u64,
-    /// [`Kind`](super::Kind) of the events.
-    pub kind: u32,
-    /// 0.
-    pub reserved: u32,
+impl Kind {
+    /// Whether events of this kind can be summed up in the kernel: they have a duration.
+    #[must_use]
+    pub const fn can_be_summed_up(self) -> bool {
+        matches!(
+            self,
+            Self::SYSCALL
+                | Self::SCHED_SWITCH
+                | Self::SCHED_WAKING
+                | Self::LOCK_CONTENTION
+                | Self::LOCK_FUTEX
+                | Self::BLOCK_REQUEST
+                | Self::MEMORY_FAULT_MAJOR
+        )
+    }
 }
 
-/// What the kernel counts on each CPU under one key.
+/// An element of the map `HISTOGRAMS`: what one CPU counts under one key.
+///
+/// Each CPU has two tables of `HISTOGRAM_SLOTS` elements, of which the programs use the one that
+/// [`Config::histogram_half`](super::Config::histogram_half) names. A key is in one of the [`HISTOGRAM_PROBES`] elements
+/// from its hash on, or, if two programs on the same CPU were as early, in two of them. User space reads a table and empties it while
+/// the programs use the other one.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct HistogramCounts {
+pub struct HistogramSlot {
+    /// [`Kind`] of the events; 0: free; [`HISTOGRAM_CLAIMED`]: a program is about to fill in the key.
+    pub kind: u64,
+    /// Process, cgroup or subject, by [`aggregate_by`]; else 0.
+    pub key: u64,
     /// Sum of the durations, in nanoseconds.
     pub sum: u64,
     /// Events by class of their duration.
     pub counts: [u64; HISTOGRAM_CLASSES],
 }
 
-/// Body of [`Kind::META_HISTOGRAM`](super::Kind::META_HISTOGRAM): what was counted under one key in one interval, which ends
+/// See [`HistogramSlot::kind`].
+pub const HISTOGRAM_CLAIMED: u64 = u64::MAX;
+
+/// At so many elements of the table a program looks for its key.
+pub const HISTOGRAM_PROBES: u32 = 32;
+
+/// Body of [`Kind::META_HISTOGRAM`]: what was counted under one key in one interval, which ends
 /// at the time of the record. Sums of several records about the same key and interval add up.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Histogram {
-    /// See [`HistogramKey`]. A process and a cgroup are in the header, too.
+    /// See [`HistogramSlot::key`]. A process and a cgroup are in the header, too.
     pub key: u64,
     /// Begin of the interval: nanoseconds of `CLOCK_MONOTONIC`.
     pub from_ns: u64,
     /// Sum of the durations, in nanoseconds.
     pub sum: u64,
-    /// [`Kind`](super::Kind) of the events.
+    /// [`Kind`] of the events.
     pub kind: u16,
     /// One of [`aggregate_by`], not [`NOTHING`](aggregate_by::NOTHING).
     pub by: u16,

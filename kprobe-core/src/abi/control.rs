@@ -96,8 +96,8 @@ pub struct Config {
     /// Not 0 while user space attaches programs, or starts a command whose process selects itself between fork and exec:
     /// programs do not remember that they refused a thread.
     pub unsettled: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Which of the two tables of each CPU the programs count durations in: see [`HistogramSlot`](super::HistogramSlot).
+    pub histogram_half: u32,
 }
 
 const _: () = assert!(size_of::<CpuState>() == 4096);

@@ -82,3 +82,20 @@ pub fn exchange(word: *mut u32, new: u32) -> u32 {
     }
     old as u32
 }
+
+/// Puts a value into a word if it holds another one, and returns what it held. A full barrier.
+#[inline(always)]
+pub fn compare_exchange(word: *mut u64, current: u64, new: u64) -> u64 {
+    let old;
+    // SAFETY: as in `fetch_add`. The instruction takes the expected value, and gives the old one, in this register.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({word} + 0, r0, {new})",
+            word = in(reg) word,
+            new = in(reg) new,
+            inout("r0") current => old,
+            options(nostack),
+        );
+    }
+    old
+}

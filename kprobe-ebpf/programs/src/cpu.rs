@@ -26,8 +26,7 @@ impl Cpu {
     /// `None` if the loader made the map too small, which it does not.
     #[inline(always)]
     pub fn current() -> Option<Self> {
-        // SAFETY: the helper has no preconditions.
-        let number = unsafe { bpf_get_smp_processor_id() };
+        let number = number();
         Some(Self { number, state: CPUS.get_ptr_mut(number)? })
     }
 
@@ -50,6 +49,13 @@ impl Cpu {
         // SAFETY: as in `next_seq`; the index is checked.
         unsafe { &raw mut (*self.state).counters[slot] }
     }
+}
+
+/// Number of the CPU that runs the program.
+#[inline(always)]
+pub fn number() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 /// Counts something that happened on this CPU.

@@ -14,16 +14,17 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kprobe_core::abi::{
-    BlockMerge, BlockRequest, Config, Counters, Family, Header, Kind, LockContention, LockFutex,
-    LockFutexWake, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead, PipeWrite, ProcessExec,
-    ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
-    SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
-    aggregate_by,
+    BlockMerge, BlockRequest, Config, Counters, FAULT_HAS_BEGIN, Family, Header, Kind, LockContention,
+    LockFutex, LockFutexWake, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead, PipeWrite,
+    ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch,
+    SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend,
+    TcpState, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
-    aggregate, atomic,
+    aggregate::{self, Measured},
+    atomic,
     cpu::Cpu,
     current::Who,
     frozen::SHARD_MASK,
@@ -38,14 +39,12 @@ pub trait Body: IntoBytes + Immutable + Copy + 'static {
     /// The kind. It must have a counter slot.
     const KIND: Kind;
 
-    /// Whether [`measure`](Self::measure) gives something: only then can such events be summed up in the kernel.
-    const IS_MEASURED: bool = false;
-
-    /// How long it took, in nanoseconds, and what it is about, where it ended `now`.
+    /// How long it took, where it ended `now`. `None` if that is not known; of a kind that
+    /// [`can_be_summed_up`](Kind::can_be_summed_up) it is for some events at least.
     #[inline(always)]
-    fn measure(&self, now: u64) -> (u64, u64) {
+    fn measure(&self, now: u64) -> Option<Measured> {
         let _ = now;
-        (0, 0)
+        None
     }
 }
 
@@ -54,12 +53,10 @@ macro_rules! bodies {
         $(impl Body for $body {
             const KIND: Kind = Kind::$kind;
             $(
-                const IS_MEASURED: bool = true;
-
                 #[inline(always)]
-                fn measure(&self, now: u64) -> (u64, u64) {
-                    let measure: fn(&Self, u64) -> (u64, u64) = $measure;
-                    measure(self, now)
+                fn measure(&self, now: u64) -> Option<Measured> {
+                    const { assert!(Kind::$kind.can_be_summed_up()) };
+                    $measure(self, now)
                 }
             )?
         })+
@@ -82,23 +79,47 @@ bodies! {
     PROCESS_EXEC process_exec: ProcessExec;
     PROCESS_EXIT process_exit: ProcessExit;
     PROCESS_RENAME process_rename: ProcessRename;
-    SYSCALL syscall: Syscall, |call, now| (now.wrapping_sub(call.enter_ns), call.nr.into());
+    SYSCALL syscall: Syscall, |call: &Syscall, now| since(call.enter_ns, now, call.nr.into());
     TCP_SEND tcp_send: TcpSend;
     TCP_RECV tcp_recv: TcpRecv;
     TCP_RETRANSMIT tcp_retransmit: TcpRetransmit;
     TCP_STATE tcp_state: TcpState;
     TCP_CONNECT tcp_connect: TcpConnect;
     TCP_ACCEPT tcp_accept: TcpAccept;
-    MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor;
+    MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor, measure_fault;
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
-    BLOCK_REQUEST block_request: BlockRequest;
+    BLOCK_REQUEST block_request: BlockRequest, measure_request;
     BLOCK_MERGE block_merge: BlockMerge;
-    LOCK_CONTENTION lock_contention: LockContention;
-    LOCK_FUTEX lock_futex: LockFutex, |wait, now| (now.wrapping_sub(wait.enter_ns), wait.key.address);
+    LOCK_CONTENTION lock_contention: LockContention,
+        |wait: &LockContention, now| since(wait.begin_ns, now, wait.lock);
+    LOCK_FUTEX lock_futex: LockFutex, |wait: &LockFutex, now| since(wait.enter_ns, now, wait.key.address);
     LOCK_FUTEX_WAKE lock_futex_wake: LockFutexWake;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;
+}
+
+#[inline(always)]
+fn since(begin_ns: u64, now: u64, subject: u64) -> Option<Measured> {
+    Some(Measured { duration_ns: now.wrapping_sub(begin_ns), subject, whose: None })
+}
+
+/// Whoever submitted it; in whose context it was completed is chance.
+#[inline(always)]
+fn measure_request(request: &BlockRequest, now: u64) -> Option<Measured> {
+    if request.queued_ns == 0 {
+        return None;
+    }
+    let whose = Some((request.origin_tgid, request.origin_cgroup_id));
+    Some(Measured { duration_ns: now.wrapping_sub(request.queued_ns), subject: request.dev.into(), whose })
+}
+
+#[inline(always)]
+fn measure_fault(fault: &MemoryFaultMajor, now: u64) -> Option<Measured> {
+    if fault.flags & FAULT_HAS_BEGIN == 0 {
+        return None;
+    }
+    since(fault.begin_ns, now, 0)
 }
 
 /// A record.
@@ -178,20 +199,18 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Makes a record of an event that passed the filter, unless sampling leaves it out.
+/// Makes a record of an event that passed the filter, unless sampling leaves it out or its family is summed up.
 ///
 /// `now` is the time of the event. `body` is called when there is room in the ring.
 #[inline(always)]
-pub fn emit<B: Body>(who: impl Who, now: u64, body: impl FnOnce() -> B) {
-    if B::IS_MEASURED
+pub fn emit<B: Body>(who: impl Who + Copy, now: u64, body: impl Fn() -> B) {
+    if B::KIND.can_be_summed_up()
         && let Some(family) = B::KIND.family()
+        && aggregate::by(family) != aggregate_by::NOTHING
+        && let Some(measured) = body().measure(now)
     {
-        let by = aggregate::by(family);
-        if by != aggregate_by::NOTHING {
-            let (duration_ns, subject) = body().measure(now);
-            aggregate::count(who, by, B::KIND, duration_ns, subject);
-            return;
-        }
+        aggregate::count(who, B::KIND, measured);
+        return;
     }
     emit_one_in(who, now, family_one_in(B::KIND), body);
 }

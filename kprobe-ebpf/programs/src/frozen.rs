@@ -104,9 +104,11 @@ pub static HAS_GROUP_DEAD: Frozen<u8> = Frozen::new(0);
 /// One of so many minor page faults is recorded; 0: none, they are only counted.
 #[unsafe(no_mangle)]
 pub static MINOR_FAULTS_ONE_IN: Frozen<u32> = Frozen::new(0);
+
 /// [`kprobe_core::abi::PipeCall`] by native system call number.
 #[unsafe(no_mangle)]
 pub static PIPE_CALLS: Frozen<[u8; SYSCALL_TABLE]> = Frozen::new([0; SYSCALL_TABLE]);
+
 /// The number of the system call `futex`; no call has the unset one.
 #[unsafe(no_mangle)]
 pub static LOCK_FUTEX_NR: Frozen<u32> = Frozen::new(u32::MAX);
@@ -131,3 +133,7 @@ pub static CONTEXT_SOURCE: Frozen<u32> = Frozen::new(0);
 /// [`kprobe_core::abi::aggregate_by`].
 #[unsafe(no_mangle)]
 pub static AGGREGATE: Frozen<[u8; FAMILIES]> = Frozen::new([aggregate_by::NOTHING; FAMILIES]);
+
+/// Histograms that each of a CPU's two tables has room for: a power of two.
+#[unsafe(no_mangle)]
+pub static HISTOGRAM_SLOTS: Frozen<u32> = Frozen::new(1);

@@ -5,16 +5,16 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  tracepoint -> bin/kprobe/ -> sched process syscall pipe ...           what happened
-//!  tracepoint -> bin/kprobe/ -> sched process syscall block ... follow   what happened
-//!  tracepoint -> bin/kprobe/ -> sched process syscall lock follow context     what happened
-//!                                   |  storage                            what is remembered of a thread
-//!                                   |  task file <- memory <- offsets      kernel structs, at offsets that the loader found
-//!                                   v
-//!                                 filter <- bits, current <- threads       whose events are wanted
-//!                                   v
-//!                                 emit -> cpu                              sampling, numbering, ring buffer, counters, wake-up
-//!                                   `-> aggregate                         or only counted, by class of duration
+//!  kernel -> bin/kprobe/ -> sched process syscall tcp pipe block fault lock security
+//!                         |                                  what happened: a file for each family, there and here
+//!                         |  follow context                  whose it is, and where
+//!                         |  storage                         what is remembered of a thread
+//!                         |  task file <- memory <- offsets  kernel structs, at offsets that the loader found
+//!                         v
+//!                       filter <- bits, current <- threads   whose events are wanted
+//!                         v
+//!                       emit -> cpu                          sampling, numbering, ring buffer, counters, wake-up
+//!                         `-> aggregate                      or only counted, by class of duration
 //! ```
 //!
 //! Two things come from outside. *Frozen globals* ([`frozen`], [`offsets`]) are set before the load; the verifier sees
@@ -22,8 +22,8 @@
 //!
 //! # What the loader has to see to
 //!
-//! - `RINGS`, `READERS`, `CPUS`, `ENTERS` and `CGROUPS` are declared with one element and get their sizes at the load. The
-//!   pid sets are declared whole; one that is not used can be cut to one element.
+//! - `RINGS`, `READERS`, `CPUS`, `HISTOGRAMS`, `ENTERS` and `CGROUPS` are declared with one element and get their sizes at
+//!   the load. The pid sets are declared whole; one that is not used can be cut to one element.
 //! - `follow_fork_*` is attached before all else, and `REMEMBERS` is 1 only if that is `follow_fork_btf`.
 //! - Entries are attached before returns (`sys_enter`, `sys_exit`): so only calls that were under way count as unpaired.
 //!   Of the interrupt programs the exits come first, or a depth stays behind.

@@ -205,16 +205,13 @@ fn look(inode: Inode, when: When, side: Side) -> End {
     let number = inode.number();
     let filled = || object.load::<u32>(&OFF_PIPE_INODE_INFO_HEAD);
     if let Some(pipe) = PIPES.get_ptr_mut(address) {
-        // SAFETY: the pointer is to a map element, whose words others change only as a whole.
-        let (of, known) = unsafe { ((*pipe).inode, (&raw const (*pipe).head).read_volatile()) };
-        let mut head = filled();
-        if is_before(head, known) {
-            // Another thread may have filled a buffer and said so since `head` was read: now what is known is the older.
-            // SAFETY: likewise. A full barrier; no bit is set.
-            atomic::fetch_or(unsafe { &raw mut (*pipe).is_relative }, 0);
-            head = filled();
-        }
-        if of == number && !is_before(head, known) {
+        // What is known first, and with a barrier, or another thread may fill a buffer and say so in between. `head` is the
+        // lower half of its word.
+        // SAFETY: the pointer is to a map element, whose words others change only as a whole; no bit is set.
+        let (of, known) =
+            unsafe { ((*pipe).inode, atomic::fetch_or((&raw mut (*pipe).head).cast(), 0) as u32) };
+        let head = filled();
+        if of == number && head.wrapping_sub(known) as i32 >= 0 {
             // SAFETY: likewise. Of two threads the one that saw less may be the last, which is nothing to the comparison.
             unsafe { (&raw mut (*pipe).head).write_volatile(head) };
             return End { pipe: address, inode: number, moved: moved(pipe, side) };
@@ -241,12 +238,6 @@ fn look(inode: Inode, when: When, side: Side) -> End {
         return End::NONE;
     }
     End { pipe: address, inode: number, moved: moved(pipe, side) }
-}
-
-/// Of two numbers of buffers, which wrap around.
-#[inline(always)]
-fn is_before(head: u32, other: u32) -> bool {
-    (head.wrapping_sub(other) as i32) < 0
 }
 
 /// Bytes in a pipe that was in use before it was seen: those that come next are behind them.

@@ -49,7 +49,7 @@ pub fn exec_event(context: &impl EbpfContext) {
 }
 
 #[inline(always)]
-fn exec_of<M: Memory>(task: Task<M>, old_tid: impl FnOnce() -> u32) {
+fn exec_of<M: Memory>(task: Task<M>, old_tid: impl Fn() -> u32) {
     let who = CurrentTask(task);
     if !filter::selects_current(who.thread()) {
         return;

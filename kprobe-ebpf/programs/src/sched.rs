@@ -7,7 +7,7 @@ use kprobe_core::abi::{
 };
 
 use crate::{
-    aggregate,
+    aggregate::{self, Measured},
     args::Args,
     context, cpu,
     current::{CurrentTask, Who as _},
@@ -119,14 +119,13 @@ fn is_summed_up() -> bool {
 #[inline(always)]
 fn sum_up<M: Memory>(prev: Task<M>, next: Task<M>) {
     let now = now();
-    let by = aggregate::by(Family::Sched);
     if filter::selects_current(prev.thread())
         && let Some(run) = RUNS.find(prev.address().cast_mut().cast())
     {
         // SAFETY: the kernel gave the pointer to the thread's own value.
         let running_ns = unsafe { (*run).running_ns };
         if running_ns != 0 {
-            aggregate::count(CurrentTask(prev), by, Kind::SCHED_SWITCH, now.wrapping_sub(running_ns), 0);
+            aggregate::count(CurrentTask(prev), Kind::SCHED_SWITCH, since(running_ns, now));
             // SAFETY: likewise.
             unsafe { (&raw mut (*run).running_ns).write(0) };
         }
@@ -141,10 +140,15 @@ fn sum_up<M: Memory>(prev: Task<M>, next: Task<M>) {
     // SAFETY: likewise.
     let ready_ns = unsafe { (*run).ready_ns };
     if ready_ns != 0 {
-        aggregate::count(CurrentTask(next), by, Kind::SCHED_WAKING, now.wrapping_sub(ready_ns), 0);
+        aggregate::count(CurrentTask(next), Kind::SCHED_WAKING, since(ready_ns, now));
     }
     // SAFETY: likewise.
     unsafe { run.write(Run { ready_ns: 0, running_ns: now }) };
+}
+
+#[inline(always)]
+fn since(begin_ns: u64, now: u64) -> Measured {
+    Measured { duration_ns: now.wrapping_sub(begin_ns), subject: 0, whose: None }
 }
 
 #[inline(always)]

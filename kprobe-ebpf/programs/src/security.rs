@@ -119,7 +119,7 @@ pub fn left(frame: Frame) {
 }
 
 #[inline(always)]
-fn check<M: Memory>(who: CurrentTask<M>, body: impl FnOnce() -> SecurityCapability) {
+fn check<M: Memory>(who: CurrentTask<M>, body: impl Fn() -> SecurityCapability) {
     if filter::selects_current(who.thread()) {
         emit(who, now(), body);
     }

@@ -318,6 +318,7 @@ impl Setup<'_> {
             ("SHARD_MASK", (self.shards - 1).to_le_bytes().to_vec()),
             ("HAS_GROUP_DEAD", vec![u8::from(self.arguments.has_group_dead)]),
             ("AGGREGATE", self.aggregation.global()),
+            ("HISTOGRAM_SLOTS", self.aggregation.slots().to_le_bytes().to_vec()),
             ("REMEMBERS", vec![u8::from(choice.remembers)]),
             ("LOADER_TGID", std::process::id().to_le_bytes().to_vec()),
         ]);
@@ -338,6 +339,7 @@ impl Setup<'_> {
             ("TIDS", bits(select::TIDS)),
             ("EXITED", if self.arguments.has_group_dead { 1 } else { PID_WORDS }),
             ("CGROUPS", cgroups.next_power_of_two()),
+            ("HISTOGRAMS", self.aggregation.slots().saturating_mul(2).saturating_mul(self.cpus)),
             ("ENTERS", if choice.has_hash { MOST_PENDING } else { 1 }),
         ];
         entries.extend(group.plans.iter().flat_map(|(plan, _)| plan.maps.clone()));

@@ -13,7 +13,7 @@ use aya::{
     },
     util::online_cpus,
 };
-use kprobe_core::abi::{Config, Kind};
+use kprobe_core::abi::{Config, HistogramSlot, Kind};
 
 use super::{AttachError, report::MapMemory};
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) struct Object {
     ebpf: Ebpf,
     pub(crate) cpus: CpuStates,
     pub(crate) config: SharedArray<Config>,
+    /// Those of an object that sums up.
+    pub(crate) histograms: Option<SharedArray<HistogramSlot>>,
     pub(crate) tgids: Option<PidSet>,
     pub(crate) tids: Option<PidSet>,
     /// In the order in which they were attached; one that serves several tracepoints may be there several times.
@@ -104,11 +106,13 @@ impl Object {
         // Until the selection is in the maps.
         config.u32_at(0, offset_of!(Config, unsettled)).store(1, Ordering::SeqCst);
         let pids = |name| ebpf.map(name).and_then(map_data).map(PidSet::map).transpose();
+        let histograms = ebpf.map("HISTOGRAMS").and_then(map_data).map(SharedArray::map).transpose()?;
         let (tgids, tids) = (pids("TGIDS")?, pids("TIDS")?);
         let object = Self {
             ebpf,
             cpus,
             config,
+            histograms,
             tgids,
             tids,
             attached: Vec::new(),
@@ -129,14 +133,6 @@ impl Object {
         let Some(map) = self.ebpf.map_mut("CGROUPS") else { return Ok(()) };
         let mut cgroups = HashMap::<_, u64, u32>::try_from(map).map_err(AttachError::map)?;
         cgroups.insert(id, level, 0).map_err(AttachError::map)
-    }
-
-    /// Makes the programs count in these histograms from now on. When this returns, none counts in those before any more:
-    /// the kernel waits for that (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
-    pub(crate) fn set_histograms(&mut self, histograms: &MapData) -> Result<(), AttachError> {
-        let Some(map) = self.ebpf.map_mut("HISTOGRAMS") else { return Ok(()) };
-        let mut outer = ArrayOfMaps::<_, MapData>::try_from(map).map_err(AttachError::map)?;
-        outer.set(0, histograms, 0).map_err(AttachError::map)
     }
 
     /// Whether the object has such a program.

@@ -1,17 +1,23 @@
 //! Durations that the kernel sums up: what is to be summed up, and a histogram in the stream for each key and interval.
 
-use std::{fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    mem::offset_of,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use aya::maps::{Map, MapData, PerCpuHashMap};
 use kprobe_core::{
-    abi::{
-        FAMILIES, Family, HISTOGRAM_CLASSES, Histogram, HistogramCounts, HistogramKey, Kind, aggregate_by,
-    },
+    abi::{Config, FAMILIES, Family, HISTOGRAM_CLASSES, Histogram, HistogramSlot, Kind, aggregate_by},
     pipeline::BatchBuf,
 };
 
-use super::own::{Own, OwnRecords};
-use crate::attach::{AttachError, Object};
+use super::{
+    grace,
+    own::{Own, OwnRecords},
+};
+use crate::{attach::Object, shared::SharedArray};
 
 /// By what the durations of a family are told apart when the kernel sums them up: a histogram for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +54,7 @@ pub(crate) struct Aggregation {
 
 impl Default for Aggregation {
     fn default() -> Self {
-        Self { by: [None; FAMILIES], interval: Duration::from_secs(1), most_keys: 1024 }
+        Self { by: [None; FAMILIES], interval: Duration::from_secs(1), most_keys: 512 }
     }
 }
 
@@ -77,43 +83,26 @@ impl Aggregation {
 }
 
 /// The histograms of a recording.
+#[derive(Debug)]
 pub(crate) struct Aggregates {
     aggregation: Aggregation,
-    /// Those of this interval.
-    current: PerCpuHashMap<MapData, Key, Counts>,
+    /// When the interval began.
     from_ns: u64,
+    /// When it ended: the programs count in the other half already, but some may still be running that do not.
+    ended_ns: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-struct Key(HistogramKey);
-
-// SAFETY: made of integers, without padding.
-unsafe impl aya::Pod for Key {}
-
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-struct Counts(HistogramCounts);
-
-// SAFETY: likewise.
-unsafe impl aya::Pod for Counts {}
-
-impl fmt::Debug for Aggregates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Aggregates").field("aggregation", &self.aggregation).finish_non_exhaustive()
+impl Aggregation {
+    /// Room in a table of a CPU.
+    pub(crate) fn slots(&self) -> u32 {
+        if self.is_off() { 1 } else { self.most_keys.checked_next_power_of_two().unwrap_or(1 << 31) }
     }
 }
 
 impl Aggregates {
     /// Begins the first interval; `None` if nothing is summed up.
-    pub(crate) fn begin(
-        aggregation: Aggregation,
-        object: Option<&mut Object>,
-        now_ns: u64,
-    ) -> Result<Option<Self>, AttachError> {
-        let Some(object) = object.filter(|_| !aggregation.is_off()) else { return Ok(None) };
-        let current = fresh(object, aggregation.most_keys)?;
-        Ok(Some(Self { aggregation, current, from_ns: now_ns }))
+    pub(crate) fn begin(aggregation: Aggregation, now_ns: u64) -> Option<Self> {
+        (!aggregation.is_off()).then_some(Self { aggregation, from_ns: now_ns, ended_ns: None })
     }
 
     /// Time until the interval is over.
@@ -122,61 +111,75 @@ impl Aggregates {
         Duration::from_nanos(self.from_ns.saturating_add(interval).saturating_sub(now_ns))
     }
 
-    /// Ends the interval: a record for each key. The kernel makes the caller wait until no program counts in the old
-    /// histograms any more.
+    /// Whether an interval has ended whose histograms are still to be read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended_ns.is_some()
+    }
+
+    /// Ends the interval: a record for each key.
+    ///
+    /// # Errors
+    /// The system does not let this process wait for the programs that are running. The next call tries again, and nothing is
+    /// lost.
     pub(crate) fn put(
         &mut self,
-        object: &mut Object,
+        object: &Object,
         now_ns: u64,
         own: &mut OwnRecords,
         out: &mut BatchBuf,
-    ) -> Result<(), AttachError> {
-        let next = fresh(object, self.aggregation.most_keys)?;
-        let old = std::mem::replace(&mut self.current, next);
-        let from_ns = std::mem::replace(&mut self.from_ns, now_ns);
-        let mut rows = Vec::new();
-        for key in old.keys() {
-            let key = key.map_err(AttachError::map)?;
-            let by_cpu = old.get(&key, 0).map_err(AttachError::map)?;
-            rows.push((key.0, total(by_cpu.iter().map(|counts| &counts.0))));
+    ) -> io::Result<()> {
+        let Some(histograms) = &object.histograms else { return Ok(()) };
+        let half = object.config.u32_at(0, offset_of!(Config, histogram_half));
+        let ended_ns = *self.ended_ns.get_or_insert_with(|| {
+            half.fetch_xor(1, Ordering::SeqCst);
+            now_ns
+        });
+        if !grace::wait() {
+            return Err(io::Error::other("the system does not let this process wait for running programs"));
         }
-        rows.sort_by_key(|(key, _)| (key.kind, key.key));
-        for (key, counts) in rows {
-            self.put_row(key, counts, from_ns, now_ns, own, out);
+        let old = half.load(Ordering::SeqCst) ^ 1;
+        let mut rows = BTreeMap::new();
+        for table in Table::of_half(histograms, old & 1, self.aggregation.slots()) {
+            table.take(&mut rows);
+        }
+        self.ended_ns = None;
+        let from_ns = std::mem::replace(&mut self.from_ns, ended_ns);
+        for ((kind, key), counts) in rows {
+            self.put_row(kind, key, counts, from_ns..ended_ns, own, out);
         }
         Ok(())
     }
 
     fn put_row(
         &self,
-        key: HistogramKey,
-        mut counts: HistogramCounts,
-        from_ns: u64,
-        now_ns: u64,
+        kind: u64,
+        key: u64,
+        mut counts: Counts,
+        interval: std::ops::Range<u64>,
         own: &mut OwnRecords,
         out: &mut BatchBuf,
     ) {
-        let kind = Kind(u16::try_from(key.kind).unwrap_or(u16::MAX));
+        let kind = Kind(u16::try_from(kind).unwrap_or(u16::MAX));
         let Some(by) = kind.family().and_then(|family| self.aggregation.by[family as usize]) else { return };
         loop {
             let mut body = Histogram {
-                key: key.key,
-                from_ns,
+                key,
+                from_ns: interval.start,
                 sum: std::mem::take(&mut counts.sum),
                 kind: kind.0,
                 by: by.code().into(),
                 flags: 0,
                 counts: [0; HISTOGRAM_CLASSES],
             };
-            for (part, rest) in body.counts.iter_mut().zip(&mut counts.counts) {
+            for (part, rest) in body.counts.iter_mut().zip(&mut counts.of_classes) {
                 *part = u32::try_from(*rest).unwrap_or(u32::MAX);
                 *rest -= u64::from(*part);
             }
-            let process = if by == By::Tgid { u32::try_from(key.key).unwrap_or(u32::MAX) } else { 0 };
-            let cgroup_id = if by == By::Cgroup { key.key } else { 0 };
+            let process = if by == By::Tgid { u32::try_from(key).unwrap_or(u32::MAX) } else { 0 };
+            let cgroup_id = if by == By::Cgroup { key } else { 0 };
             let record = Own {
                 kind: Kind::META_HISTOGRAM,
-                ktime_ns: now_ns,
+                ktime_ns: interval.end,
                 cgroup_id,
                 tgid: process,
                 tid: process,
@@ -184,29 +187,62 @@ impl Aggregates {
             };
             own.push(&record, out);
             // More than 4 billion events of one class do not fit into one record.
-            if counts.counts.iter().all(|rest| *rest == 0) {
+            if counts.of_classes.iter().all(|rest| *rest == 0) {
                 return;
             }
         }
     }
 }
 
-/// Puts empty histograms where the programs count.
-fn fresh(object: &mut Object, most_keys: u32) -> Result<PerCpuHashMap<MapData, Key, Counts>, AttachError> {
-    const BPF_MAP_TYPE_PERCPU_HASH: u32 = 5;
-    let key = u32::try_from(size_of::<HistogramKey>()).unwrap_or(u32::MAX);
-    let value = u32::try_from(size_of::<HistogramCounts>()).unwrap_or(u32::MAX);
-    let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_PERCPU_HASH, key, value, most_keys, 0);
-    let map = MapData::create(map, "kprobe_sums", None).map_err(AttachError::map)?;
-    object.set_histograms(&map)?;
-    PerCpuHashMap::try_from(Map::PerCpuHashMap(map)).map_err(AttachError::map)
+/// What was counted under one key, on all CPUs.
+#[derive(Clone, Copy)]
+struct Counts {
+    sum: u64,
+    of_classes: [u64; HISTOGRAM_CLASSES],
 }
 
-fn total<'a>(by_cpu: impl Iterator<Item = &'a HistogramCounts>) -> HistogramCounts {
-    let mut total = HistogramCounts { sum: 0, counts: [0; HISTOGRAM_CLASSES] };
-    for counts in by_cpu {
-        total.sum += counts.sum;
-        total.counts.iter_mut().zip(counts.counts).for_each(|(sum, count)| *sum += count);
+/// The table of a CPU in which no program counts now.
+struct Table<'a> {
+    histograms: &'a SharedArray<HistogramSlot>,
+    slots: std::ops::Range<usize>,
+}
+
+impl<'a> Table<'a> {
+    fn of_half(
+        histograms: &'a SharedArray<HistogramSlot>,
+        half: u32,
+        slots: u32,
+    ) -> impl Iterator<Item = Self> {
+        let (half, slots) = (half as usize, slots as usize);
+        (0..histograms.len() / slots).filter(move |table| table % 2 == half).map(move |table| {
+            let first = table * slots;
+            Self { histograms, slots: first..first + slots }
+        })
     }
-    total
+
+    /// Adds what was counted, and empties the table.
+    fn take(self, rows: &mut BTreeMap<(u64, u64), Counts>) {
+        for slot in self.slots {
+            let word = |offset| self.histograms.u64_at(slot, offset);
+            // Relaxed: the programs that wrote are over, and the next come after the next change of halves.
+            let take = |word: &AtomicU64| {
+                let value = word.load(Ordering::Relaxed);
+                if value != 0 {
+                    word.store(0, Ordering::Relaxed);
+                }
+                value
+            };
+            let kind = take(word(offset_of!(HistogramSlot, kind)));
+            if kind == 0 {
+                continue;
+            }
+            let key = take(word(offset_of!(HistogramSlot, key)));
+            let none = Counts { sum: 0, of_classes: [0; HISTOGRAM_CLASSES] };
+            let counts = rows.entry((kind, key)).or_insert(none);
+            counts.sum += take(word(offset_of!(HistogramSlot, sum)));
+            for (class, count) in counts.of_classes.iter_mut().enumerate() {
+                *count += take(word(offset_of!(HistogramSlot, counts) + class * size_of::<u64>()));
+            }
+        }
+    }
 }

@@ -163,8 +163,9 @@ impl<Probes> RecorderBuilder<Probes> {
         self
     }
 
-    /// Histograms of one interval, at most: 1024 if not set. Each takes 408 bytes for each CPU. What would need one more is
-    /// not counted in a histogram; [`Recorder::pair_counts`] has it as `uncounted`.
+    /// How many histograms a CPU has room for in one interval, rounded up to a power of two: 512 if not set. Each takes 816
+    /// bytes of kernel memory on each CPU. An event that finds no room for one more is not counted in any;
+    /// [`Recorder::pair_counts`] has it as `uncounted`. A table that is nearly full may already refuse some.
     #[must_use]
     pub fn aggregate_keys(mut self, most: u32) -> Self {
         self.aggregation.most_keys = most;
@@ -204,10 +205,6 @@ impl<Probes> RecorderBuilder<Probes> {
         let Shares { shards, shard_bytes } = self.share_out()?;
         let selection = filter.resolve(MOST_CGROUPS)?;
         let host = Host::inspect()?;
-        if !self.aggregation.is_off() && !host.release.at_least(6, 2) {
-            // Before that a map without type information cannot take the place of one that has some.
-            return Err(AttachError::Kernel { found: host.release.text.clone(), needed: "6.2" });
-        }
         let clocks = host::clocks();
 
         let setup = Setup {
@@ -290,7 +287,7 @@ impl<Probes> RecorderBuilder<Probes> {
             own: OwnRecords::default(),
             pending,
             cgroups: CgroupNames::new(mount),
-            aggregates: None,
+            aggregates: Aggregates::begin(self.aggregation, clocks.monotonic_ns),
             batch_bytes: (self.ring_bytes / 4).clamp(64 << 10, 256 << 10),
             corrupt: false,
             follows: selection.select & select::TGIDS != 0,
@@ -299,8 +296,6 @@ impl<Probes> RecorderBuilder<Probes> {
             next: None,
             probes: PhantomData,
         };
-        let builtin = recorder.objects.iter_mut().find(|object| object.is_builtin);
-        recorder.aggregates = Aggregates::begin(self.aggregation, builtin, clocks.monotonic_ns)?;
         // Last, so that the first call that is seen is seen by every program.
         for object in &mut recorder.objects {
             object.select(&selection)?;
@@ -339,7 +334,7 @@ impl<Probes> RecorderBuilder<Probes> {
     }
 
     fn check_aggregation(&self) -> Result<(), AttachError> {
-        let is_measured = |plan: &FamilyPlan| plan.events.iter().any(|event| is_measured(event.kind));
+        let is_measured = |plan: &FamilyPlan| plan.events.iter().any(|event| event.kind.can_be_summed_up());
         for family in self.aggregation.families() {
             let plan = self.plans.iter().find(|(plan, _)| plan.family as usize == family);
             if !plan.is_some_and(|(plan, _)| is_measured(plan)) {
@@ -363,11 +358,6 @@ impl<Probes> RecorderBuilder<Probes> {
         let cpus = host::possible_cpus().map_or(1, |cpus| cpus.count());
         share_out(self.ring_bytes, groups(&self.plans).len(), cpus, rustix::param::page_size())
     }
-}
-
-/// Kinds with a duration, which the programs can sum up.
-const fn is_measured(kind: Kind) -> bool {
-    matches!(kind, Kind::SYSCALL | Kind::SCHED_SWITCH | Kind::SCHED_WAKING)
 }
 
 /// The rings of one object.

@@ -338,8 +338,12 @@ impl<Probes> Recorder<Probes> {
         if !left.is_zero() && self.stopped.is_none() {
             return Ok(Some(left));
         }
-        if let Some(object) = self.objects.iter_mut().find(|object| object.is_builtin) {
-            aggregates.put(object, now_ns, &mut self.own, out).map_err(io::Error::other)?;
+        if let Some(object) = self.objects.iter().find(|object| object.is_builtin) {
+            let is_late = aggregates.has_ended();
+            aggregates.put(object, now_ns, &mut self.own, out)?;
+            if is_late && self.stopped.is_some() {
+                aggregates.put(object, now_ns, &mut self.own, out)?;
+            }
         }
         let left = aggregates.left(now_ns);
         // Nothing is counted any more.

@@ -108,7 +108,7 @@ fn begin_of(lock: u64, flags: u32) {
 }
 
 #[inline(always)]
-fn end_of(lock: u64, ret: impl FnOnce() -> i32) {
+fn end_of(lock: u64, ret: impl Fn() -> i32) {
     if is_own_ring(lock) {
         return;
     }
