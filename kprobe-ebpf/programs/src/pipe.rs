@@ -203,15 +203,15 @@ fn look(inode: Inode, when: When, side: Side) -> End {
         return End::NONE;
     }
     let number = inode.number();
-    let filled = || object.load::<u32>(&OFF_PIPE_INODE_INFO_HEAD);
-    if let Some(pipe) = PIPES.get_ptr_mut(address) {
-        // What is known first, and with a barrier, or another thread may fill a buffer and say so in between. `head` is the
-        // lower half of its word.
-        // SAFETY: the pointer is to a map element, whose words others change only as a whole; no bit is set.
-        let (of, known) =
-            unsafe { ((*pipe).inode, atomic::fetch_or((&raw mut (*pipe).head).cast(), 0) as u32) };
-        let head = filled();
-        if of == number && head.wrapping_sub(known) as i32 >= 0 {
+    let pipe = PIPES.get_ptr_mut(address);
+    // What is known first, and with a barrier, or another thread may fill a buffer and say so in between. `head` is the
+    // lower half of its word.
+    // SAFETY: the pointer is to a map element, whose words others change only as a whole; no bit is set.
+    let known = pipe.map(|pipe| unsafe { atomic::fetch_or((&raw mut (*pipe).head).cast(), 0) } as u32);
+    let head = object.load::<u32>(&OFF_PIPE_INODE_INFO_HEAD);
+    if let (Some(pipe), Some(known)) = (pipe, known) {
+        // SAFETY: the pointer is to a map element; nobody changes the member.
+        if unsafe { (*pipe).inode } == number && head.wrapping_sub(known) as i32 >= 0 {
             // SAFETY: likewise. Of two threads the one that saw less may be the last, which is nothing to the comparison.
             unsafe { (&raw mut (*pipe).head).write_volatile(head) };
             return End { pipe: address, inode: number, moved: moved(pipe, side) };
@@ -219,10 +219,9 @@ fn look(inode: Inode, when: When, side: Side) -> End {
         // Another pipe at the address of one that is gone.
         let _ = PIPES.remove(address);
     }
-    let head = filled();
     let new = Pipe {
         inode: number,
-        written: if head == 0 { 0 } else { unread(object, head) },
+        written: if head == 0 { 0 } else { pipe_unread(address, head) },
         read: 0,
         head,
         device: inode.device(),
@@ -241,10 +240,15 @@ fn look(inode: Inode, when: When, side: Side) -> End {
 }
 
 /// Bytes in a pipe that was in use before it was seen: those that come next are behind them.
-#[inline(always)]
-fn unread(pipe: Object<Probed>, head: u32) -> u64 {
+///
+/// A function of its own, which the verifier looks at once instead of wherever a pipe may turn up: old ones would run out of
+/// patience.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pipe_unread(address: u64, head: u32) -> u64 {
     /// A pipe has 16 buffers if nobody asked for more.
     const MOST: u32 = 64;
+    let pipe = Object::<Probed>::new(address as *const u8);
     let tail: u32 = pipe.load(&OFF_PIPE_INODE_INFO_TAIL);
     let mask = pipe.load::<u32>(&OFF_PIPE_INODE_INFO_RING_SIZE).wrapping_sub(1);
     let buffers = pipe.follow(&OFF_PIPE_INODE_INFO_BUFS);
