@@ -30,6 +30,8 @@ pub enum Family {
     Irq = 8,
     /// Security checks.
     Security = 9,
+    /// Stream sockets of the machine itself.
+    Unix = 11,
     /// Pipes.
     Pipe = 12,
     /// A user's own probes.
@@ -156,6 +158,11 @@ kinds! {
     /// A capability was checked.
     SECURITY_CAPABILITY = 0x0901, "security.capability", slot 22;
 
+    /// Bytes were sent on a stream socket of the machine itself.
+    UNIX_SEND = 0x0b01, "unix.send", slot 26;
+    /// Bytes were received on one.
+    UNIX_RECV = 0x0b02, "unix.recv", slot 27;
+
     /// Bytes were put into a pipe.
     PIPE_WRITE = 0x0c01, "pipe.write", slot 28;
     /// Bytes were taken out of a pipe.
@@ -180,6 +187,7 @@ impl Kind {
             7 => Family::Lock,
             8 => Family::Irq,
             9 => Family::Security,
+            11 => Family::Unix,
             12 => Family::Pipe,
             15 => Family::User,
             _ => return None,
@@ -212,6 +220,7 @@ impl Family {
             Self::Lock => "lock",
             Self::Irq => "irq",
             Self::Security => "security",
+            Self::Unix => "unix",
             Self::Pipe => "pipe",
             Self::User => "user",
         }

@@ -17,8 +17,8 @@ use kprobe_core::abi::{
     BlockMerge, BlockRequest, Config, Counters, Family, Header, Kind, LockContention, LockFutex,
     LockFutexWake, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead, PipeWrite, ProcessExec,
     ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
-    SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState,
-    aggregate_by,
+    SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, UnixRecv,
+    UnixSend, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -97,6 +97,8 @@ bodies! {
     LOCK_FUTEX lock_futex: LockFutex, |wait, now| (now.wrapping_sub(wait.enter_ns), wait.key.address);
     LOCK_FUTEX_WAKE lock_futex_wake: LockFutexWake;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
+    UNIX_SEND unix_send: UnixSend;
+    UNIX_RECV unix_recv: UnixRecv;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;
 }

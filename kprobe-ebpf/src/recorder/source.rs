@@ -12,7 +12,7 @@ use kprobe_core::{
 use super::{PairCounts, Recorder, Stopped, SyscallCounts};
 
 /// Families with events that are made of a beginning and an end, or can be summed up.
-const PAIRED: [Family; 9] = [
+const PAIRED: [Family; 10] = [
     Family::Sched,
     Family::Syscall,
     Family::Tcp,
@@ -21,6 +21,7 @@ const PAIRED: [Family; 9] = [
     Family::Lock,
     Family::Irq,
     Family::Security,
+    Family::Unix,
     Family::Pipe,
 ];
 use crate::ring::Next;
