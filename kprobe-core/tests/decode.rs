@@ -184,6 +184,32 @@ mod comes_back {
         }
 
         #[test]
+        fn unix(mut send in any_abi::<abi::UnixSend>(), mut recv in any_abi::<abi::UnixRecv>(), size: u32) {
+            send.end = send.start.saturating_add(size.into());
+            recv.end = recv.start.saturating_add(size.into());
+            let flag = |flags: u64, bit| flags & bit != 0;
+            let overlapped = |flags| flag(flags, 4).then_some(flag(flags, 8));
+            let event: UnixSend = decode(&send).expect("a good range");
+            prop_assert_eq!(
+                (event.stream(), event.cookie, event.peer_cookie, event.inode.unwrap_or(0), event.start, event.end),
+                (send.cookie, send.cookie, send.peer_cookie, send.inode, send.start, send.end)
+            );
+            prop_assert_eq!((event.relative, event.overlapped), (flag(send.flags, 1), overlapped(send.flags)));
+            let event: UnixRecv = decode(&recv).expect("a good range");
+            prop_assert_eq!(
+                (event.stream(), event.cookie, event.peer_cookie, event.inode.unwrap_or(0), event.start, event.end),
+                (recv.peer_cookie, recv.cookie, recv.peer_cookie, recv.inode, recv.start, recv.end)
+            );
+            prop_assert_eq!(
+                (event.relative, event.peek, event.overlapped),
+                (flag(recv.flags, 1), flag(recv.flags, 2), overlapped(recv.flags))
+            );
+            (send.start, send.end) = (2, 1);
+            let backwards = matches!(decode::<UnixSend>(&send), Err(DecodeError::Value { offset, found: 1, .. }) if offset == HEADER + 24);
+            prop_assert!(backwards);
+        }
+
+        #[test]
         fn process(fork in any_abi::<abi::ProcessFork>(), exec in any_abi::<abi::ProcessExec>(), exit in any_abi::<abi::ProcessExit>(), rename in any_abi::<abi::ProcessRename>()) {
             let event: ProcessFork = decode(&fork).expect("any value will do");
             prop_assert_eq!(

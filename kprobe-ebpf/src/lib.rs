@@ -28,7 +28,7 @@ pub use attach::{AttachError, MapMemory, MemoryUse, Outcome, ProbeReport, Report
 pub use filter::Filter;
 pub use probe::{
     Block, Here, ListYields, Lock, Memory, Pipes, Probe, ProbeFamily, Process, Sched, Security, Syscalls,
-    Tcp, There, Yields,
+    Tcp, There, UnixStreams, Yields,
 };
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,

@@ -55,6 +55,8 @@ fn shared_with_the_kernel() -> Vec<Layout> {
             reserved,
         }
         SecurityCapability { capability, result, user_ns_level, flags }
+        UnixSend { cookie, peer_cookie, start, end, inode, flags }
+        UnixRecv { cookie, peer_cookie, start, end, inode, flags }
         PipeWrite { inode, start, end, device, call, flags }
         PipeRead { inode, start, end, device, call, flags }
         TcpSocket { cookie, local_addr, remote_addr, local_port, remote_port, netns, srtt_us, flags }

@@ -14,7 +14,7 @@ use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
     Block, By, DEFAULT_RING_BYTES, Filter, Lock, Memory, Need, Pipes, Process, Recorder, RecorderBuilder,
-    Sched, Security, Syscalls, Tcp, filter::SyscallSet,
+    Sched, Security, Syscalls, Tcp, UnixStreams, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -61,7 +61,7 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, tcp, pipe, block, memory, lock, security; `help` lists their events and
+    /// Families to record: process, syscall, sched, tcp, pipe, block, memory, lock, security, unix; `help` lists their events and
     /// fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
@@ -242,7 +242,7 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 9] = [
+const FAMILIES: [Family; 10] = [
     Family::Process,
     Family::Syscall,
     Family::Sched,
@@ -252,6 +252,7 @@ const FAMILIES: [Family; 9] = [
     Family::Memory,
     Family::Lock,
     Family::Security,
+    Family::Unix,
 ];
 /// Those of later versions.
 const LATER: [&str; 1] = ["irq"];
@@ -436,6 +437,7 @@ impl Options {
             .probe_with(families.need(Family::Lock, Need::Off), self.lock_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .probe_with(families.need(Family::Pipe, Need::Off), Pipes::default().sample(one_in))
+            .probe_with(families.need(Family::Unix, Need::Off), UnixStreams::default().sample(one_in))
             .probe_with(families.need(Family::Block, Need::Off), Block::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));

@@ -5,35 +5,61 @@ use core::fmt;
 #[repr(transparent)]
 pub struct Kind(pub u16);
 
-/// A group of kinds that is switched, filtered and sampled as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum Family {
+macro_rules! families {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
+        /// A group of kinds that is switched, filtered and sampled as one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum Family {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl Family {
+            /// Every family this version knows, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The name used in options, reports and configuration.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// The family with this number: the upper byte of a kind.
+            const fn numbered(number: u16) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+families! {
     /// Records about the stream itself.
-    Meta = 0,
+    Meta = 0, "meta";
     /// Scheduler.
-    Sched = 1,
+    Sched = 1, "sched";
     /// Process life.
-    Process = 2,
+    Process = 2, "process";
     /// System calls.
-    Syscall = 3,
+    Syscall = 3, "syscall";
     /// TCP.
-    Tcp = 4,
+    Tcp = 4, "tcp";
     /// Block devices.
-    Block = 5,
+    Block = 5, "block";
     /// Memory management.
-    Memory = 6,
+    Memory = 6, "memory";
     /// Locks.
-    Lock = 7,
+    Lock = 7, "lock";
     /// Interrupts.
-    Irq = 8,
+    Irq = 8, "irq";
     /// Security checks.
-    Security = 9,
+    Security = 9, "security";
+    /// Stream sockets of the machine itself.
+    Unix = 11, "unix";
     /// Pipes.
-    Pipe = 12,
+    Pipe = 12, "pipe";
     /// A user's own probes.
-    User = 15,
+    User = 15, "user";
 }
 
 /// Length of tables that have an entry for each [`Family`].
@@ -156,6 +182,11 @@ kinds! {
     /// A capability was checked.
     SECURITY_CAPABILITY = 0x0901, "security.capability", slot 22;
 
+    /// Bytes were sent on a stream socket of the machine itself.
+    UNIX_SEND = 0x0b01, "unix.send", slot 26;
+    /// Bytes were received on one.
+    UNIX_RECV = 0x0b02, "unix.recv", slot 27;
+
     /// Bytes were put into a pipe.
     PIPE_WRITE = 0x0c01, "pipe.write", slot 28;
     /// Bytes were taken out of a pipe.
@@ -169,21 +200,7 @@ impl Kind {
     /// The family in the high byte.
     #[must_use]
     pub const fn family(self) -> Option<Family> {
-        Some(match self.0 >> 8 {
-            0 => Family::Meta,
-            1 => Family::Sched,
-            2 => Family::Process,
-            3 => Family::Syscall,
-            4 => Family::Tcp,
-            5 => Family::Block,
-            6 => Family::Memory,
-            7 => Family::Lock,
-            8 => Family::Irq,
-            9 => Family::Security,
-            12 => Family::Pipe,
-            15 => Family::User,
-            _ => return None,
-        })
+        Family::numbered(self.0 >> 8)
     }
 }
 
@@ -193,27 +210,6 @@ impl fmt::Display for Kind {
         match self.name() {
             Some(name) => f.pad(name),
             None => write!(f, "{:#06x}", self.0),
-        }
-    }
-}
-
-impl Family {
-    /// The name used in options, reports and configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Meta => "meta",
-            Self::Sched => "sched",
-            Self::Process => "process",
-            Self::Syscall => "syscall",
-            Self::Tcp => "tcp",
-            Self::Block => "block",
-            Self::Memory => "memory",
-            Self::Lock => "lock",
-            Self::Irq => "irq",
-            Self::Security => "security",
-            Self::Pipe => "pipe",
-            Self::User => "user",
         }
     }
 }

@@ -29,6 +29,7 @@ mod sched;
 mod security;
 mod syscall;
 mod tcp;
+mod unix;
 
 pub use aggregate::*;
 pub use block::*;
@@ -44,6 +45,7 @@ pub use sched::*;
 pub use security::*;
 pub use syscall::*;
 pub use tcp::*;
+pub use unix::*;
 
 /// Version of the record layouts in this module. Captures carry it.
 pub const ABI_VERSION: u16 = 1;

@@ -6,6 +6,7 @@ use crate::{
         Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit,
         ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability,
         Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, ThreadSeed, TypedEvent,
+        UnixRecv, UnixSend,
     },
 };
 
@@ -93,6 +94,8 @@ any_event!(
     LockFutex,
     LockFutexWake,
     SecurityCapability,
+    UnixSend,
+    UnixRecv,
     PipeWrite,
     PipeRead,
     Lost,

@@ -20,6 +20,7 @@ mod sched;
 mod security;
 mod syscall;
 mod tcp;
+mod unix;
 
 pub use any::Event;
 pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter};
@@ -43,6 +44,7 @@ pub use tcp::{
     TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit, TcpRole, TcpSend, TcpSocket, TcpState,
     TcpStateName,
 };
+pub use unix::{UnixRecv, UnixSend};
 
 use crate::{
     abi::Kind,

@@ -38,6 +38,8 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::LOCK_FUTEX, 80),
     (Kind::LOCK_FUTEX_WAKE, 72),
     (Kind::SECURITY_CAPABILITY, 16),
+    (Kind::UNIX_SEND, 48),
+    (Kind::UNIX_RECV, 48),
     (Kind::PIPE_WRITE, 32),
     (Kind::PIPE_READ, 32),
 ];

@@ -14,11 +14,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kprobe_core::abi::{
-    BlockMerge, BlockRequest, Config, Counters, FAULT_HAS_BEGIN, Family, Header, Kind, LockContention,
+    BLOCK_HAS_QUEUED, BlockMerge, BlockRequest, Config, Counters, FAULT_HAS_BEGIN, Family, Header, Kind, LockContention,
     LockFutex, LockFutexWake, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead, PipeWrite,
     ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch,
     SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend,
-    TcpState, aggregate_by,
+    TcpState, UnixRecv, UnixSend, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -95,6 +95,8 @@ bodies! {
     LOCK_FUTEX lock_futex: LockFutex, |wait: &LockFutex, now| since(wait.enter_ns, now, wait.key.address);
     LOCK_FUTEX_WAKE lock_futex_wake: LockFutexWake;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
+    UNIX_SEND unix_send: UnixSend;
+    UNIX_RECV unix_recv: UnixRecv;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;
 }
@@ -107,7 +109,7 @@ fn since(begin_ns: u64, now: u64, subject: u64) -> Option<Measured> {
 /// Whoever submitted it; in whose context it was completed is chance.
 #[inline(always)]
 fn measure_request(request: &BlockRequest, now: u64) -> Option<Measured> {
-    if request.queued_ns == 0 {
+    if request.flags & BLOCK_HAS_QUEUED == 0 {
         return None;
     }
     let whose = Some((request.origin_tgid, request.origin_cgroup_id));

@@ -3,9 +3,9 @@
 use crate::{
     memory::{Memory, Object, Probed},
     offsets::{
-        ABSENT, OFF_FDTABLE_FD, OFF_FDTABLE_MAX_FDS, OFF_FILE_F_INODE, OFF_FILE_F_MODE, OFF_FILES_STRUCT_FDT,
-        OFF_INODE_I_INO, OFF_INODE_I_MODE, OFF_INODE_I_PIPE, OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV,
-        OFF_TASK_STRUCT_FILES,
+        ABSENT, OFF_FDTABLE_FD, OFF_FDTABLE_MAX_FDS, OFF_FILE_F_INODE, OFF_FILE_F_MODE,
+        OFF_FILE_PRIVATE_DATA, OFF_FILES_STRUCT_FDT, OFF_INODE_I_INO, OFF_INODE_I_MODE, OFF_INODE_I_PIPE,
+        OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV, OFF_TASK_STRUCT_FILES,
     },
     task::Task,
 };
@@ -46,6 +46,12 @@ impl File {
         self.0.load::<u32>(&OFF_FILE_F_MODE) & FMODE_WRITE != 0
     }
 
+    /// What its kind of file keeps: of a socket `struct socket`.
+    #[inline(always)]
+    pub fn private(self) -> Object<Probed> {
+        self.0.follow(&OFF_FILE_PRIVATE_DATA)
+    }
+
     /// What it is a file of.
     #[inline(always)]
     pub fn inode(self) -> Inode {
@@ -60,6 +66,7 @@ pub struct Inode(Object<Probed>);
 // include/uapi/linux/stat.h
 const S_IFMT: u16 = 0o170_000;
 const S_IFIFO: u16 = 0o010_000;
+const S_IFSOCK: u16 = 0o140_000;
 
 impl Inode {
     /// No file's.
@@ -69,6 +76,12 @@ impl Inode {
     #[inline(always)]
     pub fn is_fifo(self) -> bool {
         self.0.load::<u16>(&OFF_INODE_I_MODE) & S_IFMT == S_IFIFO
+    }
+
+    /// Whether it is a socket.
+    #[inline(always)]
+    pub fn is_socket(self) -> bool {
+        self.0.load::<u16>(&OFF_INODE_I_MODE) & S_IFMT == S_IFSOCK
     }
 
     /// `struct pipe_inode_info` of a pipe.

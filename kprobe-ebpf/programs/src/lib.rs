@@ -66,6 +66,7 @@ pub mod syscall;
 pub mod task;
 pub mod tcp;
 pub mod threads;
+pub mod unix;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -72,6 +72,10 @@ offsets! {
     OFF_PIPE_INODE_INFO_BUFS = pipe_inode_info.bufs;
     OFF_PIPE_BUFFER_LEN = pipe_buffer.len;
     OFF_PIPE_BUFFER_PRIVATE = pipe_buffer.private;
+
+    OFF_SOCK_SK_PEEK_OFF = sock.sk_peek_off;
+    OFF_SOCK_SK_SOCKET = sock.sk_socket;
+    OFF_UNIX_SOCK_PEER = unix_sock.peer;
     /// x86 only: the number of the address space. May be absent.
     OFF_MM_STRUCT_CONTEXT_CTX_ID = mm_struct.context.ctx_id;
     OFF_VM_AREA_STRUCT_VM_START = vm_area_struct.vm_start;

@@ -124,7 +124,7 @@ pub fn exit(source: impl Source) {
 
 /// What the native call with this number does to pipes, if anything.
 #[inline(always)]
-fn call_of(id: i32) -> Option<PipeCall> {
+pub fn call_of(id: i32) -> Option<PipeCall> {
     let index = id as usize;
     if index >= SYSCALL_TABLE {
         return None;
@@ -135,7 +135,7 @@ fn call_of(id: i32) -> Option<PipeCall> {
 
 /// Whether the thread is in a call of another table: of a 32-bit program.
 #[inline(always)]
-fn is_foreign(task: *mut task_struct) -> bool {
+pub fn is_foreign(task: *mut task_struct) -> bool {
     // x86: TS_COMPAT
     Task::<Direct>::new(Object::new(task)).status().is_some_and(|status| status & 2 != 0)
 }

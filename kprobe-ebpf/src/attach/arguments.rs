@@ -14,6 +14,8 @@ const REGS: &str = "struct pt_regs *";
 const FILE: &str = "struct file *";
 const IOCB: &str = "struct kiocb *";
 const ITER: &str = "struct iov_iter *";
+const SOCKET: &str = "struct socket *";
+const MESSAGE: &str = "struct msghdr *";
 const OFFSET: &str = "loff_t *";
 /// Any type that is not a pointer: kernels write `int` and `long` in more than one way.
 const NUMBER: &str = "a number";
@@ -50,6 +52,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("tcp_retransmit_skb", &[CONST_SOCK, "const struct sk_buff *"]),
     ("tcp_sendmsg_locked", &[CONST_SOCK, "const struct msghdr *"]),
     ("sock_send_length", &[SOCK, NUMBER]),
+    ("sock_recv_length", &[SOCK, NUMBER, NUMBER]),
 ];
 
 /// What a function takes, and returns: name, parameters, result.
@@ -68,6 +71,13 @@ const FUNCTIONS: &[Function] = &[
     ("do_splice", &[FILE, OFFSET, FILE, OFFSET, NUMBER, NUMBER], NUMBER),
     ("do_tee", &[FILE, FILE, NUMBER, NUMBER], NUMBER),
     ("do_sendfile", &[NUMBER, NUMBER, OFFSET, NUMBER, NUMBER], NUMBER),
+    ("unix_stream_connect", &[SOCKET, "struct sockaddr *", NUMBER, NUMBER], NUMBER),
+    ("unix_socketpair", &[SOCKET, SOCKET], NUMBER),
+    ("unix_stream_sendmsg", &[SOCKET, MESSAGE, NUMBER], NUMBER),
+    ("unix_stream_recvmsg", &[SOCKET, MESSAGE, NUMBER, NUMBER], NUMBER),
+    // Until 6.4.
+    ("unix_stream_sendpage", &[SOCKET, "struct page *", NUMBER, NUMBER, NUMBER], NUMBER),
+    ("unix_stream_splice_read", &[SOCKET, OFFSET, "struct pipe_inode_info *", NUMBER, NUMBER], NUMBER),
     ("__x64_sys_vmsplice", &["const struct pt_regs *"], NUMBER),
     ("__arm64_sys_vmsplice", &["const struct pt_regs *"], NUMBER),
     ("tcp_sendmsg_locked", &[SOCK, "struct msghdr *", NUMBER], NUMBER),

@@ -145,7 +145,8 @@ impl Object {
     /// and so it will where the same programs of our own make several events, and all are there.
     pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
         let is_attached = |plan: &ProgramPlan| self.attached.iter().any(|program| *program == plan.program);
-        if self.is_builtin && programs.iter().all(is_attached) {
+        let mut needed = programs.iter().filter(|plan| !plan.is_optional);
+        if self.is_builtin && needed.all(is_attached) {
             return Ok(());
         }
         let mut done: Vec<String> = Vec::with_capacity(programs.len());

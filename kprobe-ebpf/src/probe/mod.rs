@@ -12,6 +12,7 @@ mod sched;
 mod security;
 mod syscalls;
 mod tcp;
+mod unix;
 
 pub use block::Block;
 pub use custom::Probe;
@@ -29,6 +30,7 @@ pub use sched::Sched;
 pub use security::Security;
 pub use syscalls::Syscalls;
 pub use tcp::Tcp;
+pub use unix::UnixStreams;
 
 /// What every family of kprobe's own can have attached.
 #[cfg(test)]
@@ -41,6 +43,7 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Lock::default().plan().0,
         Security::default().plan().0,
         Pipes::default().plan().0,
+        UnixStreams::default().plan().0,
         Block::default().plan().0,
         Tcp::default().plan().0,
     ]

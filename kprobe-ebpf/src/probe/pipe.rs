@@ -54,7 +54,7 @@ const CALLS: [(&str, PipeCall); 10] = [
 ];
 
 /// By number.
-fn calls() -> Vec<u8> {
+pub(super) fn calls() -> Vec<u8> {
     let mut calls = vec![PipeCall::NONE.0; SYSCALL_TABLE];
     for (name, does) in CALLS {
         let number = Sysno::from_str(name).ok().and_then(|call| usize::try_from(call.id()).ok());

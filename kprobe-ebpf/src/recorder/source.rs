@@ -11,18 +11,6 @@ use kprobe_core::{
 
 use super::{PairCounts, Recorder, Stopped, SyscallCounts};
 
-/// Families with events that are made of a beginning and an end, or can be summed up.
-const PAIRED: [Family; 9] = [
-    Family::Sched,
-    Family::Syscall,
-    Family::Tcp,
-    Family::Block,
-    Family::Memory,
-    Family::Lock,
-    Family::Irq,
-    Family::Security,
-    Family::Pipe,
-];
 use crate::ring::Next;
 
 /// After the probes are detached, how long a program that was interrupted may take to submit its record.
@@ -69,7 +57,7 @@ impl<Probes> Source for Recorder<Probes> {
             ("skipped_programs", self.skipped_programs()),
         ];
         let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count));
-        let others = PAIRED.into_iter().flat_map(|family| {
+        let others = Family::ALL.iter().flat_map(|&family| {
             let PairCounts { unpaired, unstored, uncounted } = self.pair_counts(family);
             let name = family.name();
             // Those of system calls have names of their own.

@@ -6,11 +6,12 @@ use kprobe_core::{
     event::{
         Arch, BlockMerge, BlockRequest, Field, LockContention, LockFutex, LockFutexWake, MemoryFaultMajor, MemoryFaultMinor,
         Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, Value,
+        SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, UnixRecv,
+        UnixSend, Value,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Block, Lock, Memory, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp};
+use kprobe_ebpf::{Block, Lock, Memory, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp, UnixStreams};
 
 struct Own(Origin);
 
@@ -28,7 +29,7 @@ impl TypedEvent for Own {
 }
 
 type All =
-    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, ()))))))))));
+    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, (UnixStreams, ())))))))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -48,6 +49,8 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     recorder.events::<PipeWrite, _>(batch).for_each(drop);
     recorder.events::<PipeRead, _>(batch).for_each(drop);
+    recorder.events::<UnixSend, _>(batch).for_each(drop);
+    recorder.events::<UnixRecv, _>(batch).for_each(drop);
     recorder.events::<BlockRequest, _>(batch).for_each(drop);
     recorder.events::<BlockMerge, _>(batch).for_each(drop);
     recorder.events::<TcpSend, _>(batch).for_each(drop);

@@ -29,6 +29,7 @@ mod sched;
 mod security;
 mod syscalls;
 mod tcp;
+mod unix;
 mod workloads;
 
 fn main() {
@@ -41,6 +42,7 @@ fn main() {
         security::trials(),
         memory::trials(),
         pipe::trials(),
+        unix::trials(),
         block::trials(),
         tcp::trials(),
         filters::trials(),

@@ -176,6 +176,8 @@ from_event!(
     MemoryFaultMinor,
     PipeRead,
     PipeWrite,
+    UnixSend,
+    UnixRecv,
     BlockMerge,
     BlockRequest,
     LockContention,

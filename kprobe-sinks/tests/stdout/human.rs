@@ -83,6 +83,10 @@ fn every_kind() {
     0.000030 ls:1234        sendfile 1 bytes -> pipe:[706693] 4095..4096, another thread did so meanwhile
     0.000030 wc:1234        tee 10 bytes <- pipe:[706693] 0..10, left in it
     0.000030 wc:1234        read 4096 bytes <- pipe:[706693] 0..4096, counted since it was first seen
+    0.000031 ls:1234        send 4095 bytes -> stream 12293 0..4095
+    0.000031 ls:1234        send 1 bytes -> stream 12293 4095..4096, counted since it was first seen, another thread did so meanwhile
+    0.000031 wc:1234        recv 10 bytes <- stream 12293 0..10, left in it
+    0.000031 wc:1234        recv 4096 bytes <- stream 12293 0..4096
     0.000039 ls:1234        disk read 4096 bytes at 8:0+2048 (meta,split) for dd:70/77, queued 1.00us, device 4.00us
     0.000039 ls:1234        disk write 0 bytes at 8:0+2048 (sync,preflush) for dd:70/77, 5.00us
     0.000039 ls:1234        disk driver_out 4096 bytes at 8:0+2048, device 4.00us, EIO

@@ -114,11 +114,11 @@ fn units() {
 fn probes() {
     check(
         &["--probes", "irq"],
-        "--probes irq: this version has no such probes yet; it has process, syscall, sched, tcp, pipe, block, memory, lock, security",
+        "--probes irq: this version has no such probes yet; it has process, syscall, sched, tcp, pipe, block, memory, lock, security, unix",
     );
     check(
         &["--probes", "process,sharks"],
-        "--probes sharks: no such family; there are process, syscall, sched, tcp, pipe, block, memory, lock, security",
+        "--probes sharks: no such family; there are process, syscall, sched, tcp, pipe, block, memory, lock, security, unix",
     );
 }
 

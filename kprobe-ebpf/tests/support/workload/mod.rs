@@ -13,6 +13,7 @@ mod sched;
 mod security;
 pub mod sys;
 mod tcp;
+mod unix;
 
 use std::io::Read;
 
@@ -59,6 +60,7 @@ pub fn run(text: &str) -> ! {
         "pipe-writers" => pipe::many_writers(arg(0), arg(1)),
         "reads-input" => pipe::reads_input(arg(0)),
         "tcp" => tcp::transfers(&args),
+        "unix-streams" => unix::transfers(arg(0)),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),
     }

@@ -16,16 +16,16 @@ const READS: [i64; 5] = [3, 15_000, 22_345, 1, 33_333];
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn say(side: char, inode: u64, call: &str, bytes: i64) {
+pub fn say(side: char, inode: u64, call: &str, bytes: i64) {
     LINES.lock().unwrap().push(format!("{side} {inode} {} {call} {bytes}", sys::tid()));
 }
 
 /// All at once: while it goes on, the workload writes to no other pipe.
-fn print_lines() {
+pub fn print_lines() {
     LINES.lock().unwrap().drain(..).for_each(|line| println!("{line}"));
 }
 
-fn inode(fd: i32) -> u64 {
+pub fn inode(fd: i32) -> u64 {
     // SAFETY: all zero is a `stat`, and the kernel fills it in.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` is alive.
@@ -33,11 +33,11 @@ fn inode(fd: i32) -> u64 {
     stat.st_ino
 }
 
-fn close(fd: i32) {
+pub fn close(fd: i32) {
     sys::must(libc::SYS_close, [fd.into(), 0, 0, 0, 0, 0]);
 }
 
-fn write(fd: i32, bytes: i64) -> i64 {
+pub fn write(fd: i32, bytes: i64) -> i64 {
     static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
     let wrote = sys::call(libc::SYS_write, [fd.into(), ZEROS.as_ptr() as i64, bytes, 0, 0, 0]);
     if wrote > 0 {
@@ -46,7 +46,7 @@ fn write(fd: i32, bytes: i64) -> i64 {
     wrote
 }
 
-fn read(fd: i32, bytes: i64) -> i64 {
+pub fn read(fd: i32, bytes: i64) -> i64 {
     let mut room = vec![0_u8; bytes as usize];
     let got = sys::call(libc::SYS_read, [fd.into(), room.as_mut_ptr() as i64, bytes, 0, 0, 0]);
     if got > 0 {
@@ -80,7 +80,7 @@ fn read_all(fd: i32) {
 }
 
 /// A file in memory of that size.
-fn file(bytes: i64) -> i32 {
+pub fn file(bytes: i64) -> i32 {
     let fd = sys::must(libc::SYS_memfd_create, [c"pipes".as_ptr() as i64, 0, 0, 0, 0, 0]) as i32;
     sys::must(libc::SYS_ftruncate, [fd.into(), bytes, 0, 0, 0, 0]);
     fd
@@ -88,18 +88,18 @@ fn file(bytes: i64) -> i32 {
 
 pub fn transfers(total: u64) {
     let total = total as i64;
-    between_threads(total);
-    within_a_thread(total);
-    between_processes(total);
-    without_blocking(total);
+    between_threads(total, sys::pipe);
+    within_a_thread(total, sys::pipe);
+    between_processes(total, sys::pipe);
+    without_blocking(total, sys::pipe);
     spliced(total);
     others();
     named();
     print_lines();
 }
 
-fn between_threads(total: i64) {
-    let [from, into] = sys::pipe();
+pub fn between_threads(total: i64, ends: fn() -> [i32; 2]) {
+    let [from, into] = ends();
     let writer = thread::spawn(move || {
         write_all(into, total);
         close(into);
@@ -109,8 +109,8 @@ fn between_threads(total: i64) {
     close(from);
 }
 
-fn within_a_thread(total: i64) {
-    let [from, into] = sys::pipe();
+pub fn within_a_thread(total: i64, ends: fn() -> [i32; 2]) {
+    let [from, into] = ends();
     let mut left = total;
     for size in WRITES.into_iter().cycle() {
         // With what stays there is room for it.
@@ -131,8 +131,8 @@ fn within_a_thread(total: i64) {
     close(from);
 }
 
-fn between_processes(total: i64) {
-    let [from, into] = sys::pipe();
+pub fn between_processes(total: i64, ends: fn() -> [i32; 2]) {
+    let [from, into] = ends();
     let child = sys::fork(|| {
         LINES.lock().unwrap().clear();
         close(from);
@@ -146,8 +146,8 @@ fn between_processes(total: i64) {
 }
 
 /// Both ends by one thread, as `epoll` says that they are ready.
-fn without_blocking(total: i64) {
-    let [from, into] = sys::pipe();
+pub fn without_blocking(total: i64, ends: fn() -> [i32; 2]) {
+    let [from, into] = ends();
     let epoll = sys::must(libc::SYS_epoll_create1, [0; 6]);
     for (fd, events) in [(from, libc::EPOLLIN), (into, libc::EPOLLOUT)] {
         let flags = i64::from(libc::O_NONBLOCK);

@@ -8,7 +8,8 @@ use kprobe_core::{
         Histogram, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin, PageFault, PipeCall, PipeRead,
         PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
         SchedWaking, SecurityCapability, Submitter, TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit,
-        TcpSend, TcpSocket, TcpState, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
+        TcpSend, TcpSocket, TcpState, Tgid, Tid, UnixRecv, UnixSend, Value, WakeContext, errno_name,
+        signal_name,
     },
     pipeline::Enriched,
 };
@@ -58,6 +59,8 @@ impl Scene<'_> {
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::PipeWrite(event) => put_pipe_write(line, event),
             Event::PipeRead(event) => put_pipe_read(line, event),
+            Event::UnixSend(event) => put_unix_send(line, event),
+            Event::UnixRecv(event) => put_unix_recv(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
             Event::Marker(event) => line.styled(WORD, format_args!("--- marker {} ---", event.id)),
@@ -396,6 +399,23 @@ fn put_pipe_read(line: &mut Line<'_>, event: &PipeRead) {
         line.put(format_args!(", left in it"));
     }
     put_doubts(line, relative, overlapped);
+}
+
+fn put_unix_send(line: &mut Line<'_>, event: &UnixSend) {
+    let UnixSend { start, end, relative, overlapped, .. } = *event;
+    line.styled(WORD, format_args!("send"));
+    line.put(format_args!(" {} bytes -> stream {} {start}..{end}", event.bytes(), event.stream()));
+    put_doubts(line, relative, overlapped == Some(true));
+}
+
+fn put_unix_recv(line: &mut Line<'_>, event: &UnixRecv) {
+    let UnixRecv { start, end, relative, overlapped, peek, .. } = *event;
+    line.styled(WORD, format_args!("recv"));
+    line.put(format_args!(" {} bytes <- stream {} {start}..{end}", event.bytes(), event.stream()));
+    if peek {
+        line.put(format_args!(", left in it"));
+    }
+    put_doubts(line, relative, overlapped == Some(true));
 }
 
 /// What a position in a stream of bytes can be doubted for.

@@ -164,6 +164,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     samples.extend(faults());
     samples.extend(security());
     samples.extend(pipes());
+    samples.extend(unix_streams());
     samples.extend(block());
     samples.extend(tcp());
     samples.extend(locks());
@@ -513,6 +514,26 @@ fn locks() -> Vec<Sample> {
     ];
     samples.extend(held_up.iter().map(|body| Sample::new(held, body).comm(b"ls")));
     samples
+}
+
+fn unix_streams() -> Vec<Sample> {
+    let (cookie, peer_cookie, inode) = (12_293, 12_294, 706_693);
+    let doubtful = abi::UNIX_RELATIVE | abi::UNIX_HAS_OVERLAPPED | abi::UNIX_OVERLAPPED;
+    let sent = abi::UnixSend { cookie, peer_cookie, start: 0, end: 4095, inode, flags: 0 };
+    let again = abi::UnixSend { start: 4095, end: 4096, inode: 0, flags: doubtful, ..sent };
+    let peeked = abi::UnixRecv {
+        cookie: peer_cookie,
+        peer_cookie: cookie,
+        start: 0,
+        end: 10,
+        inode: inode + 1,
+        flags: abi::UNIX_PEEK | abi::UNIX_HAS_OVERLAPPED,
+    };
+    let received = abi::UnixRecv { end: 4096, flags: 0, ..peeked };
+    let of = |kind| at(32, kind);
+    let sent = [sent, again].map(|body| Sample::new(of(Kind::UNIX_SEND), &body).comm(b"ls"));
+    let received = [peeked, received].map(|body| Sample::new(of(Kind::UNIX_RECV), &body).comm(b"wc"));
+    sent.into_iter().chain(received).collect()
 }
 
 fn metas() -> Vec<Sample> {

@@ -26,5 +26,6 @@ mod sched;
 mod security;
 mod syscall;
 mod tcp;
+mod unix;
 
 kprobe_programs::follow_programs!();
