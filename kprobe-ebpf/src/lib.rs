@@ -27,7 +27,7 @@ mod shared;
 pub use attach::{AttachError, MapMemory, MemoryUse, Outcome, ProbeReport, Report, RungReport};
 pub use filter::Filter;
 pub use probe::{
-    Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
+    Block, Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
 };
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,

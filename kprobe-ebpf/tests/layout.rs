@@ -46,6 +46,14 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         ProcessRename { renamed_tid, renamed_tgid, comm }
         MemoryFaultMajor { begin_ns, address, inode, device, flags }
         MemoryFaultMinor { begin_ns, address, one_in, flags }
+        BlockRequest {
+            queued_ns, issued_ns, sector, bytes, origin_cgroup_id, charged_cgroup_id, dev, origin_tgid, origin_tid, flags, op,
+            status, requeues, bios,
+        }
+        BlockMerge {
+            queued_ns, sector, bytes, origin_cgroup_id, charged_cgroup_id, dev, origin_tgid, origin_tid, flags, op, how,
+            reserved,
+        }
         SecurityCapability { capability, result, user_ns_level, flags }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         HistogramKey { key, kind, reserved }

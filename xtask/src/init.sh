@@ -19,6 +19,11 @@ for fd in fd:. stdin:0 stdout:1 stderr:2; do
 done
 ip link set lo up
 hostname guest
+for module in /lib/modules/*.ko; do
+    insmod "$module"
+done
+mkdir -p /disk
+mount -t ext4 /dev/vda /disk
 cd /root
 nonce=$(sed 's/.*kprobe\.nonce=\([0-9a-f]*\).*/\1/' /proc/cmdline)
 if grep -q kprobe.shell /proc/cmdline; then

@@ -79,6 +79,8 @@ pub(crate) struct Kernel {
     /// As `uname -r` says it.
     pub(crate) release: String,
     pub(crate) image: PathBuf,
+    /// Folder of its modules.
+    pub(crate) modules: PathBuf,
 }
 
 impl Kernel {
@@ -107,7 +109,7 @@ impl Kernel {
             .into_iter()
             .find(|path| path.is_file())
             .with_context(|| format!("no kernel image in {}: delete it and try again", dir.display()))?;
-        Ok(Self { series, release, image })
+        Ok(Self { series, release, image, modules })
     }
 }
 

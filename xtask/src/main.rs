@@ -7,6 +7,7 @@
 
 mod cache;
 mod debian;
+mod devices;
 mod ebpf;
 mod initramfs;
 mod install;

@@ -44,6 +44,11 @@ pub(crate) fn run(cmd: &mut Command) -> Result<()> {
 
 /// Runs and returns what it wrote to stdout.
 pub(crate) fn output(cmd: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&bytes(cmd)?).into_owned())
+}
+
+/// Likewise, whatever the bytes are.
+pub(crate) fn bytes(cmd: &mut Command) -> Result<Vec<u8>> {
     let out = cmd
         .stdin(Stdio::null())
         .output()
@@ -52,7 +57,7 @@ pub(crate) fn output(cmd: &mut Command) -> Result<String> {
         let said = String::from_utf8_lossy(&out.stderr);
         bail!("`{}` failed: {}\n{}", line(cmd), out.status, tail(said.trim_end(), 20));
     }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    Ok(out.stdout)
 }
 
 /// Runs with all output in `log`; shows the end of it when the command fails.

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    devices,
     initramfs::{self, Entry},
     install::{self, Need},
     kernels::Kernel,
@@ -42,7 +43,7 @@ pub(crate) struct VmOutcome {
 
 /// Installs what running a machine needs, or says why it cannot.
 pub(crate) fn prepare(offline: bool) -> Result<()> {
-    install::install(&NEEDS, "booting test kernels", offline)
+    install::install(&[&NEEDS[..], &devices::NEEDS].concat(), "booting test kernels", offline)
 }
 
 /// Runs `script` (busybox sh, as root) in a machine with `files`. A hang, a panic, an oops or a lost result is an error.
@@ -97,6 +98,7 @@ pub(crate) fn shell(kernel: &Kernel, files: &[Entry]) -> Result<()> {
 fn machine(kernel: &Kernel, files: &[Entry], script: &str, dir: &Path, nonce: &str) -> Result<Command> {
     let mut entries = vec![Entry { host: BUSYBOX.into(), guest: BUSYBOX.to_owned(), mode: 0o755 }];
     entries.extend_from_slice(files);
+    entries.extend(devices::modules(kernel, dir)?);
     let initrd = dir.join("initrd");
     let script = format!("export KPROBE_KERNEL={}\n{script}", kernel.version());
     initramfs::write(&initrd, INIT, &script, &entries)?;
@@ -118,7 +120,8 @@ fn machine(kernel: &Kernel, files: &[Entry], script: &str, dir: &Path, nonce: &s
     .args(["-append", &format!("{CMDLINE} kprobe.nonce={nonce}"), "-kernel"])
     .arg(&kernel.image)
     .arg("-initrd")
-    .arg(&initrd);
+    .arg(&initrd)
+    .args(devices::disks(dir)?);
     Ok(qemu)
 }
 

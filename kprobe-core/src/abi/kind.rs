@@ -125,6 +125,8 @@ kinds! {
 
     /// A block request, issued to completed.
     BLOCK_REQUEST = 0x0501, "block.request", slot 13;
+    /// What was submitted became part of a request that was there. See [`BlockMerge`](super::BlockMerge).
+    BLOCK_MERGE = 0x0502, "block.merge", slot 34;
 
     /// A page fault that had to wait for a device.
     MEMORY_FAULT_MAJOR = 0x0601, "memory.fault_major", slot 14;

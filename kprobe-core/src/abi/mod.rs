@@ -16,6 +16,7 @@
 compile_error!("kprobe records are little-endian; big-endian machines are not supported");
 
 mod aggregate;
+mod block;
 mod control;
 mod header;
 mod kind;
@@ -27,6 +28,7 @@ mod security;
 mod syscall;
 
 pub use aggregate::*;
+pub use block::*;
 pub use control::*;
 pub use header::*;
 pub use kind::*;

@@ -2,9 +2,9 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec,
-        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, ThreadSeed, TypedEvent,
+        BlockMerge, BlockRequest, CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor,
+        Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
 
@@ -80,6 +80,8 @@ any_event!(
     Syscall,
     MemoryFaultMajor,
     MemoryFaultMinor,
+    BlockRequest,
+    BlockMerge,
     SecurityCapability,
     Lost,
     Marker,

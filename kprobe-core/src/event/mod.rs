@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod any;
+mod block;
 mod field;
 mod histogram;
 mod ids;
@@ -17,6 +18,7 @@ mod security;
 mod syscall;
 
 pub use any::Event;
+pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter};
 pub use field::{Field, Type, Value};
 pub use histogram::{Aggregated, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};

@@ -113,6 +113,8 @@ impl ProcessTable {
             }
             Event::SchedSwitch(switch) => Some((switch.next_tgid, switch.next_tid)),
             Event::SchedWaking(waking) => Some((waking.wakee_tgid, waking.wakee_tid)),
+            Event::BlockRequest(request) => request.submitter.map(|by| (by.tgid, by.tid)),
+            Event::BlockMerge(merge) => merge.submitter.map(|by| (by.tgid, by.tid)),
             Event::SchedMigrate(migrate) => Some((migrate.moved_tgid, migrate.moved_tid)),
             _ => None,
         };

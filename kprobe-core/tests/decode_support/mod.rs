@@ -24,6 +24,8 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::PROCESS_EXIT, 24),
     (Kind::PROCESS_RENAME, 24),
     (Kind::SYSCALL, 32),
+    (Kind::BLOCK_REQUEST, 72),
+    (Kind::BLOCK_MERGE, 64),
     (Kind::MEMORY_FAULT_MAJOR, 32),
     (Kind::MEMORY_FAULT_MINOR, 24),
     (Kind::SECURITY_CAPABILITY, 16),

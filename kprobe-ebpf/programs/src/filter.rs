@@ -10,7 +10,7 @@ use crate::{
     current::Thread,
     emit::config,
     frozen::{LOADER_TGID, REMEMBERS, SELECT, SELF_TGID},
-    memory::{Memory, Probed},
+    memory::{Memory, Object, Probed},
     offsets::{OFF_CGROUP_ANCESTORS, OFF_CGROUP_KN, OFF_CGROUP_LEVEL, OFF_KERNFS_NODE_ID},
     task::Task,
     threads::{self, Place},
@@ -165,9 +165,19 @@ fn current_in_cgroups() -> bool {
     })
 }
 
+/// Whether a cgroup is one of those whose processes are recorded, or below one.
+#[inline(always)]
+pub fn selects_cgroup<M: Memory>(cgroup: Object<M>) -> bool {
+    SELECT.get() & select::CGROUPS != 0 && is_below_listed(cgroup)
+}
+
 #[inline(always)]
 fn in_cgroups<M: Memory>(task: Task<M>) -> bool {
-    let cgroup = task.cgroup();
+    is_below_listed(task.cgroup())
+}
+
+#[inline(always)]
+fn is_below_listed<M: Memory>(cgroup: Object<M>) -> bool {
     let depth: i32 = cgroup.load(&OFF_CGROUP_LEVEL);
     let ancestors = cgroup.member(&OFF_CGROUP_ANCESTORS);
     let kn = OFF_CGROUP_KN.get() as usize;

@@ -5,7 +5,7 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  tracepoint -> bin/kprobe/ -> sched process syscall follow context     what happened
+//!  tracepoint -> bin/kprobe/ -> sched process syscall block ... follow   what happened
 //!                                   |  storage                            what is remembered of a thread
 //!                                   |  task <- memory <- offsets           kernel structs, at offsets that the loader found
 //!                                   v
@@ -42,6 +42,7 @@ pub mod aggregate;
 pub mod args;
 pub mod atomic;
 pub mod bits;
+pub mod block;
 pub mod context;
 pub mod cpu;
 pub mod current;

@@ -24,6 +24,7 @@ offsets! {
     OFF_TASK_STRUCT_PID = task_struct.pid;
     OFF_TASK_STRUCT_TGID = task_struct.tgid;
     OFF_TASK_STRUCT_COMM = task_struct.comm;
+    OFF_TASK_STRUCT_FLAGS = task_struct.flags;
     OFF_TASK_STRUCT_PRIO = task_struct.prio;
     OFF_TASK_STRUCT_START_BOOTTIME = task_struct.start_boottime;
     OFF_TASK_STRUCT_REAL_PARENT = task_struct.real_parent;
@@ -83,6 +84,38 @@ offsets! {
     OFF_FUNCTION_ARG_5 = pt_regs.r9;
     /// What a function returns. x86: ax; arm64: regs[0].
     OFF_FUNCTION_RET = pt_regs.ax;
+
+    OFF_BIO_BI_NEXT = bio.bi_next;
+    OFF_BIO_BI_BDEV = bio.bi_bdev;
+    OFF_BIO_BI_OPF = bio.bi_opf;
+    OFF_BIO_BI_STATUS = bio.bi_status;
+    OFF_BIO_BI_ITER_BI_SECTOR = bio.bi_iter.bi_sector;
+    OFF_BIO_BI_ITER_BI_SIZE = bio.bi_iter.bi_size;
+    OFF_BIO_BI_PRIVATE = bio.bi_private;
+    /// Without `CONFIG_BLK_CGROUP` it and the next two are absent.
+    OFF_BIO_BI_BLKG = bio.bi_blkg;
+    OFF_BLKCG_GQ_BLKCG = blkcg_gq.blkcg;
+    OFF_BLKCG_CSS_CGROUP = blkcg.css.cgroup;
+    OFF_BLOCK_DEVICE_BD_DISK = block_device.bd_disk;
+    OFF_GENDISK_MAJOR = gendisk.major;
+    OFF_GENDISK_FIRST_MINOR = gendisk.first_minor;
+    OFF_GENDISK_QUEUE = gendisk.queue;
+    OFF_REQUEST_QUEUE_MQ_OPS = request_queue.mq_ops;
+    OFF_REQUEST_QUEUE_DISK = request_queue.disk;
+    OFF_REQUEST_Q = request.q;
+    OFF_REQUEST_BIO = request.bio;
+    OFF_REQUEST_CMD_FLAGS = request.cmd_flags;
+    OFF_REQUEST___SECTOR = request.__sector;
+    OFF_REQUEST___DATA_LEN = request.__data_len;
+    OFF_REQUEST_START_TIME_NS = request.start_time_ns;
+    OFF_REQUEST_MQ_HCTX = request.mq_hctx;
+    OFF_REQUEST_QUEUELIST = request.queuelist;
+    /// Until 6.4 requests that wait for a flush are in a list of their own. May be absent.
+    OFF_REQUEST_FLUSH_LIST = request.flush.list;
+    OFF_BLK_MQ_HW_CTX_FQ = blk_mq_hw_ctx.fq;
+    /// The first of two bits; the second is `flush_running_idx`.
+    OFF_BLK_FLUSH_QUEUE_FLUSH_PENDING_IDX = blk_flush_queue.flush_pending_idx;
+    OFF_BLK_FLUSH_QUEUE_FLUSH_QUEUE = blk_flush_queue.flush_queue;
 
     /// Only used by the program for `tracepoint`.
     OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID = trace_event_raw_sched_process_exec.old_pid;

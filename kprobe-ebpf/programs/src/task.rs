@@ -9,7 +9,7 @@ use crate::{
     offsets::{
         ABSENT, OFF_CGROUP_KN, OFF_CSS_SET_DFL_CGRP, OFF_KERNFS_NODE_ID, OFF_MM_STRUCT_EXE_FILE,
         OFF_SIGNAL_STRUCT_FLAGS, OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE, OFF_SIGNAL_STRUCT_LIVE,
-        OFF_TASK_STRUCT_CGROUPS, OFF_TASK_STRUCT_COMM, OFF_TASK_STRUCT_EXIT_CODE,
+        OFF_TASK_STRUCT_CGROUPS, OFF_TASK_STRUCT_COMM, OFF_TASK_STRUCT_EXIT_CODE, OFF_TASK_STRUCT_FLAGS,
         OFF_TASK_STRUCT_GROUP_LEADER, OFF_TASK_STRUCT_MM, OFF_TASK_STRUCT_PID, OFF_TASK_STRUCT_PRIO,
         OFF_TASK_STRUCT_REAL_PARENT, OFF_TASK_STRUCT_SIGNAL, OFF_TASK_STRUCT_START_BOOTTIME,
         OFF_TASK_STRUCT_TGID, OFF_TASK_STRUCT_THREAD_INFO_CPU, OFF_TASK_STRUCT_THREAD_INFO_STATUS,
@@ -59,6 +59,14 @@ impl<M: Memory> Task<M> {
     #[inline(always)]
     pub fn prio(&self) -> i32 {
         self.0.load(&OFF_TASK_STRUCT_PRIO)
+    }
+
+    /// Whether it is a thread of the kernel itself.
+    #[inline(always)]
+    pub fn is_kernel_thread(&self) -> bool {
+        // include/linux/sched.h
+        const PF_KTHREAD: u32 = 0x0020_0000;
+        self.0.load::<u32>(&OFF_TASK_STRUCT_FLAGS) & PF_KTHREAD != 0
     }
 
     /// CPU on which it runs or last ran; `u16::MAX` on a kernel that does not tell.

@@ -6,6 +6,8 @@ const TASK: &str = "struct task_struct *";
 const CRED: &str = "const struct cred *";
 const USER_NS: &str = "struct user_namespace *";
 const VMA: &str = "struct vm_area_struct *";
+const BIO: &str = "struct bio *";
+const REQUEST: &str = "struct request *";
 const REGS: &str = "struct pt_regs *";
 /// Any type that is not a pointer: kernels write `int` and `long` in more than one way.
 const NUMBER: &str = "a number";
@@ -22,6 +24,15 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("sched_switch", &[NUMBER, TASK, TASK, NUMBER]),
     ("sched_waking", &[TASK]),
     ("sched_migrate_task", &[TASK, NUMBER]),
+    ("block_bio_queue", &[BIO]),
+    ("block_split", &[BIO, NUMBER]),
+    ("block_bio_backmerge", &[BIO]),
+    ("block_bio_frontmerge", &[BIO]),
+    ("block_rq_merge", &[REQUEST]),
+    ("block_rq_issue", &[REQUEST]),
+    ("block_rq_requeue", &[REQUEST]),
+    ("block_rq_complete", &[REQUEST, NUMBER, NUMBER]),
+    ("block_bio_complete", &["struct request_queue *", BIO]),
     ("cap_capable", &[CRED, USER_NS, "const struct user_namespace *", NUMBER, NUMBER]),
     ("page_fault_user", &[NUMBER, REGS, NUMBER]),
     ("page_fault_kernel", &[NUMBER, REGS, NUMBER]),

@@ -7,6 +7,7 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_TASK_STRUCT_PID", "task_struct", "pid"),
     ("OFF_TASK_STRUCT_TGID", "task_struct", "tgid"),
     ("OFF_TASK_STRUCT_COMM", "task_struct", "comm"),
+    ("OFF_TASK_STRUCT_FLAGS", "task_struct", "flags"),
     ("OFF_TASK_STRUCT_PRIO", "task_struct", "prio"),
     ("OFF_TASK_STRUCT_START_BOOTTIME", "task_struct", "start_boottime"),
     ("OFF_TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
@@ -35,6 +36,34 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_CGROUP_ANCESTORS", "cgroup", "ancestors"),
     ("OFF_CGROUP_KN", "cgroup", "kn"),
     ("OFF_KERNFS_NODE_ID", "kernfs_node", "id"),
+    ("OFF_BIO_BI_NEXT", "bio", "bi_next"),
+    ("OFF_BIO_BI_BDEV", "bio", "bi_bdev"),
+    ("OFF_BIO_BI_OPF", "bio", "bi_opf"),
+    ("OFF_BIO_BI_STATUS", "bio", "bi_status"),
+    ("OFF_BIO_BI_ITER_BI_SECTOR", "bio", "bi_iter.bi_sector"),
+    ("OFF_BIO_BI_ITER_BI_SIZE", "bio", "bi_iter.bi_size"),
+    ("OFF_BIO_BI_PRIVATE", "bio", "bi_private"),
+    ("OFF_BIO_BI_BLKG", "bio", "bi_blkg"),
+    ("OFF_BLKCG_GQ_BLKCG", "blkcg_gq", "blkcg"),
+    ("OFF_BLKCG_CSS_CGROUP", "blkcg", "css.cgroup"),
+    ("OFF_BLOCK_DEVICE_BD_DISK", "block_device", "bd_disk"),
+    ("OFF_GENDISK_MAJOR", "gendisk", "major"),
+    ("OFF_GENDISK_FIRST_MINOR", "gendisk", "first_minor"),
+    ("OFF_GENDISK_QUEUE", "gendisk", "queue"),
+    ("OFF_REQUEST_QUEUE_MQ_OPS", "request_queue", "mq_ops"),
+    ("OFF_REQUEST_QUEUE_DISK", "request_queue", "disk"),
+    ("OFF_REQUEST_Q", "request", "q"),
+    ("OFF_REQUEST_BIO", "request", "bio"),
+    ("OFF_REQUEST_CMD_FLAGS", "request", "cmd_flags"),
+    ("OFF_REQUEST___SECTOR", "request", "__sector"),
+    ("OFF_REQUEST___DATA_LEN", "request", "__data_len"),
+    ("OFF_REQUEST_START_TIME_NS", "request", "start_time_ns"),
+    ("OFF_REQUEST_MQ_HCTX", "request", "mq_hctx"),
+    ("OFF_REQUEST_QUEUELIST", "request", "queuelist"),
+    ("OFF_REQUEST_FLUSH_LIST", "request", "flush.list"),
+    ("OFF_BLK_MQ_HW_CTX_FQ", "blk_mq_hw_ctx", "fq"),
+    ("OFF_BLK_FLUSH_QUEUE_FLUSH_PENDING_IDX", "blk_flush_queue", "flush_pending_idx"),
+    ("OFF_BLK_FLUSH_QUEUE_FLUSH_QUEUE", "blk_flush_queue", "flush_queue"),
     ("OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID", "trace_event_raw_sched_process_exec", "old_pid"),
     ("OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD", "trace_event_raw_sched_process_exit", "group_dead"),
     ("OFF_TRACE_EVENT_RAW_CAP_CAPABLE_TARGET_NS", "trace_event_raw_cap_capable", "target_ns"),
@@ -166,7 +195,7 @@ mod tests {
     }
 
     /// Members that a program can do without; it says that what they tell is absent.
-    const MAY_BE_ABSENT: [&str; 8] = [
+    const MAY_BE_ABSENT: [&str; 12] = [
         "OFF_TASK_STRUCT_THREAD_INFO_STATUS",
         "OFF_TASK_STRUCT_MM",
         "OFF_MM_STRUCT_EXE_FILE",
@@ -175,6 +204,10 @@ mod tests {
         "OFF_INODE_I_SB",
         "OFF_SUPER_BLOCK_S_DEV",
         "OFF_PREEMPT_COUNT",
+        "OFF_BIO_BI_BLKG",
+        "OFF_BLKCG_GQ_BLKCG",
+        "OFF_BLKCG_CSS_CGROUP",
+        "OFF_REQUEST_FLUSH_LIST",
     ];
 
     /// The offsets that a program's instructions refer to, and those of the functions that it calls.

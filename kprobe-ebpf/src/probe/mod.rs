@@ -1,5 +1,6 @@
 //! What can be attached, and the event types that each probe yields.
 
+mod block;
 mod custom;
 mod list;
 mod memory;
@@ -9,6 +10,7 @@ mod sched;
 mod security;
 mod syscalls;
 
+pub use block::Block;
 pub use custom::Probe;
 pub use list::{Here, ListYields, There};
 pub use memory::Memory;
@@ -31,5 +33,6 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Syscalls::all().plan().0,
         Memory::default().plan().0,
         Security::default().plan().0,
+        Block::default().plan().0,
     ]
 }

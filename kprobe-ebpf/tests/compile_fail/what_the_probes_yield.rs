@@ -4,12 +4,12 @@ use kprobe_core::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Arch, BlockMerge, BlockRequest, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TypedEvent, Value,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
+use kprobe_ebpf::{Block, Memory, Probe, Process, Recorder, Sched, Security, Syscalls};
 
 struct Own(Origin);
 
@@ -26,7 +26,7 @@ impl TypedEvent for Own {
     fn fields(&self, _: Arch, _: &mut dyn FnMut(&'static str, Value<'_>)) {}
 }
 
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, ()))))));
+type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Block, ())))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -41,6 +41,8 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<MemoryFaultMajor, _>(batch).for_each(drop);
     recorder.events::<MemoryFaultMinor, _>(batch).for_each(drop);
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
+    recorder.events::<BlockRequest, _>(batch).for_each(drop);
+    recorder.events::<BlockMerge, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");
         drop(switch);

@@ -12,6 +12,7 @@ mod support;
 
 mod aggregates;
 mod attaching;
+mod block;
 mod counts;
 mod custom;
 mod driving;
@@ -35,6 +36,7 @@ fn main() {
         sched::trials(),
         security::trials(),
         memory::trials(),
+        block::trials(),
         filters::trials(),
         sampling::trials(),
         aggregates::trials(),

@@ -174,6 +174,8 @@ from_event!(
     Histogram,
     MemoryFaultMajor,
     MemoryFaultMinor,
+    BlockMerge,
+    BlockRequest,
     ProcessExec,
     ProcessExit,
     ProcessFork,

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod block;
 mod end;
 mod ladders;
 mod privacy;
@@ -18,7 +19,14 @@ mod system;
 mod workloads;
 
 fn main() {
-    let trials = [system::trials(), ladders::trials(), privilege::trials(), end::trials(), privacy::trials()];
+    let trials = [
+        system::trials(),
+        ladders::trials(),
+        privilege::trials(),
+        end::trials(),
+        privacy::trials(),
+        block::trials(),
+    ];
     // Elsewhere there is nothing to run: recording a whole machine is for machines of our own.
     let trials = trials.into_iter().flatten().map(|trial| trial.with_ignored_flag(!support::in_vm()));
     support::main(trials.collect());

@@ -79,6 +79,13 @@ fn every_kind() {
     0.000029 ls:1234        CAP_SYS_CHROOT in user namespace level 1 refused (EPERM), the kernel only wanted to know
     0.000029 ls:1234        CAP_SETUID granted
     0.000029 ls:1234        capability 63 refused (-4000)
+    0.000039 ls:1234        disk read 4096 bytes at 8:0+2048 (meta,split) for dd:70/77, queued 1.00us, device 4.00us
+    0.000039 ls:1234        disk write 0 bytes at 8:0+2048 (sync,preflush) for dd:70/77, 5.00us
+    0.000039 ls:1234        disk driver_out 4096 bytes at 8:0+2048, device 4.00us, EIO
+    0.000039 ls:1234        disk other 4096 bytes at 8:0+2048, status 77
+    0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: back
+    0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: front
+    0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: request
     0.000029                *** LOST 123 records of syscall on cpu 2 within 1.20ms ***
     0.000029                *** LOST 123 records of kind 0x0f09 on cpu 2 within 1.20ms ***
     0.000030                --- marker 42 ---

@@ -3,6 +3,7 @@
 //! A workload makes its system calls itself and keeps the standard library out of the way where a test counts them.
 #![expect(clippy::print_stdout, reason = "a workload reports on its standard output")]
 
+pub mod block;
 pub mod calls;
 pub mod life;
 pub mod memory;
@@ -39,6 +40,10 @@ pub fn run(text: &str) -> ! {
         "moves" => sched::moves(arg(0)),
         "faults" => memory::faults(),
         "gated-faults" => memory::gated(),
+        "direct-io" => block::direct_io(arg(0)),
+        "fsyncs" => block::fsyncs(arg(0)),
+        "dirty" => block::dirty(arg(0)),
+        "device-io" => block::device_io(arg(0)),
         "capabilities" => security::capabilities(),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),

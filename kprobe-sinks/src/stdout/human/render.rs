@@ -2,9 +2,10 @@ use kprobe_core::{
     abi::Kind,
     decode::DecodeError,
     event::{
-        Aggregated, Arch, Comm, Entry, Event, Histogram, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin,
-        PageFault, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
-        SchedWaking, SecurityCapability, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
+        Aggregated, Arch, BlockFlags, BlockMerge, BlockOp, BlockRequest, Comm, Device, Entry, Event,
+        Histogram, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin, PageFault, ProcessExec, ProcessExit,
+        ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability,
+        Submitter, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
     },
     pipeline::Enriched,
 };
@@ -36,6 +37,8 @@ impl Scene<'_> {
             Event::ProcessRename(event) => self.put_rename(line, event),
             Event::MemoryFaultMajor(event) => put_major_fault(line, event),
             Event::MemoryFaultMinor(event) => put_minor_fault(line, event),
+            Event::BlockRequest(event) => self.put_request(line, event),
+            Event::BlockMerge(event) => self.put_merge(line, event),
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
@@ -122,6 +125,58 @@ impl Scene<'_> {
         line.styled(WORD, format_args!("moves "));
         self.put_other(line, event.moved_tgid, event.moved_tid);
         line.put(format_args!(" from cpu {} to cpu {}", event.from_cpu, event.to_cpu));
+    }
+
+    fn put_request(&self, line: &mut Line<'_>, event: &BlockRequest) {
+        self.put_extent(
+            line,
+            (event.device, event.op, event.sector, event.bytes),
+            event.flags,
+            event.submitter,
+        );
+        if let Some(queue) = event.queue_duration_ns() {
+            line.put(format_args!(", queued {}", Span(queue)));
+        }
+        match (event.device_duration_ns(), event.duration_ns()) {
+            (Some(device), _) => line.put(format_args!(", device {}", Span(device))),
+            (None, Some(whole)) => line.put(format_args!(", {}", Span(whole))),
+            (None, None) => {}
+        }
+        match event.error() {
+            Some(error) => line.styled(FAILED, format_args!(", {error}")),
+            None if event.status != 0 => line.styled(FAILED, format_args!(", status {}", event.status)),
+            None => {}
+        }
+    }
+
+    fn put_merge(&self, line: &mut Line<'_>, event: &BlockMerge) {
+        self.put_extent(
+            line,
+            (event.device, event.op, event.sector, event.bytes),
+            event.flags,
+            event.submitter,
+        );
+        line.put(format_args!(", merged: {}", event.merged.name()));
+    }
+
+    /// The thread in front of the line is only the one that was interrupted.
+    fn put_extent(
+        &self,
+        line: &mut Line<'_>,
+        (device, op, sector, bytes): (Device, BlockOp, u64, u64),
+        flags: BlockFlags,
+        submitter: Option<Submitter>,
+    ) {
+        line.styled(WORD, format_args!("disk {}", op.name()));
+        line.put(format_args!(" {bytes} bytes at {device}+{sector}"));
+        let flags = flags.names();
+        if !flags.is_empty() {
+            line.put(format_args!(" ({flags})"));
+        }
+        if let Some(submitter) = submitter {
+            line.put(format_args!(" for "));
+            self.put_other(line, submitter.tgid, submitter.tid);
+        }
     }
 
     fn put_fork(&self, line: &mut Line<'_>, event: &ProcessFork) {

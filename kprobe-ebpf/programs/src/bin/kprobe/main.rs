@@ -17,6 +17,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[macro_use]
 mod targets;
 
+mod block;
 mod memory;
 mod process;
 mod sched;
