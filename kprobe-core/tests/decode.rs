@@ -279,6 +279,22 @@ mod comes_back {
         }
 
         #[test]
+        fn irq(hard in any_abi::<abi::IrqHard>(), soft in any_abi::<abi::IrqSoft>()) {
+            let event: IrqHard = decode(&hard).expect("any value will do");
+            let is_vector = hard.flags & abi::IRQ_VECTOR != 0;
+            let source = if is_vector { IrqSource::Vector(hard.number) } else { IrqSource::Device(hard.number) };
+            prop_assert_eq!((event.begin_ns, event.source), (hard.begin_ns, source));
+            prop_assert_eq!(event.duration_ns(), event.origin.ktime_ns.saturating_sub(hard.begin_ns));
+
+            let event: IrqSoft = decode(&soft).expect("any value will do");
+            prop_assert_eq!(
+                (event.begin_ns, event.nested_ns, event.vector),
+                (soft.begin_ns, soft.nested_ns, soft.vector)
+            );
+            prop_assert_eq!(event.duration_ns(), event.origin.ktime_ns.saturating_sub(soft.begin_ns));
+        }
+
+        #[test]
         fn security(mut check in any_abi::<abi::SecurityCapability>(), flags in 0..8_u32) {
             check.flags = flags;
             let has = |bit| flags & bit != 0;

@@ -27,11 +27,12 @@ mod shared;
 pub use attach::{AttachError, MapMemory, MemoryUse, Outcome, ProbeReport, Report, RungReport};
 pub use filter::Filter;
 pub use probe::{
-    Block, Here, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There, Yields,
+    Block, Here, Irq, ListYields, Memory, Probe, ProbeFamily, Process, Sched, Security, Syscalls, There,
+    Yields,
 };
 pub use recorder::{
-    By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Need, PairCounts, Recorder,
-    RecorderBuilder, SelectError, SpawnError, SyscallCounts,
+    By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, IrqCounters, IrqKind, IrqSum,
+    Need, PairCounts, Recorder, RecorderBuilder, SelectError, SpawnError, SyscallCounts,
 };
 
 #[doc(hidden)]

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
-    Block, By, DEFAULT_RING_BYTES, Filter, Memory, Need, Process, Recorder, RecorderBuilder, Sched, Security,
-    Syscalls, filter::SyscallSet,
+    Block, By, DEFAULT_RING_BYTES, Filter, Irq, Memory, Need, Process, Recorder, RecorderBuilder, Sched,
+    Security, Syscalls, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -61,7 +61,7 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, memory, security, block; `help` lists their events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, memory, security, block, irq; `help` lists their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Only system calls that took this long or longer, for example 50us
@@ -241,10 +241,17 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 6] =
-    [Family::Process, Family::Syscall, Family::Sched, Family::Memory, Family::Security, Family::Block];
+const FAMILIES: [Family; 7] = [
+    Family::Process,
+    Family::Syscall,
+    Family::Sched,
+    Family::Memory,
+    Family::Security,
+    Family::Block,
+    Family::Irq,
+];
 /// Those of later versions.
-const LATER: [&str; 3] = ["tcp", "lock", "irq"];
+const LATER: [&str; 2] = ["tcp", "lock"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -424,6 +431,7 @@ impl Options {
             .probe_with(families.need(Family::Memory, Need::Off), self.memory_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .probe_with(families.need(Family::Block, Need::Off), Block::default().sample(one_in))
+            .probe_with(families.need(Family::Irq, Need::Off), Irq::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));
         let builder = self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung));

@@ -2,9 +2,9 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        BlockMerge, BlockRequest, CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor,
-        Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
-        SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
+        BlockMerge, BlockRequest, CgroupNamed, Histogram, IrqHard, IrqSoft, Lost, Marker, MemoryFaultMajor,
+        MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling,
+        SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
 
@@ -82,6 +82,8 @@ any_event!(
     MemoryFaultMinor,
     BlockRequest,
     BlockMerge,
+    IrqHard,
+    IrqSoft,
     SecurityCapability,
     Lost,
     Marker,

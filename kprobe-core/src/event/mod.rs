@@ -7,6 +7,7 @@ mod block;
 mod field;
 mod histogram;
 mod ids;
+mod irq;
 mod memory;
 mod meta;
 mod names;
@@ -22,6 +23,7 @@ pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter
 pub use field::{Field, Type, Value};
 pub use histogram::{Aggregated, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
+pub use irq::{IrqHard, IrqSoft, IrqSource, softirq_name};
 pub use memory::{Access, MemoryFaultMajor, MemoryFaultMinor, PageFault};
 pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};

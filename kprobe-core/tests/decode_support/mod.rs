@@ -28,6 +28,8 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::BLOCK_MERGE, 64),
     (Kind::MEMORY_FAULT_MAJOR, 32),
     (Kind::MEMORY_FAULT_MINOR, 24),
+    (Kind::IRQ_HARD, 16),
+    (Kind::IRQ_SOFT, 24),
     (Kind::SECURITY_CAPABILITY, 16),
 ];
 

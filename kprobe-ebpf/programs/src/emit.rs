@@ -10,9 +10,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kprobe_core::abi::{
-    BlockMerge, BlockRequest, Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor,
-    MemoryFaultMinor, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate,
-    SchedSwitch, SchedWaking, SecurityCapability, Syscall, aggregate_by,
+    BlockMerge, BlockRequest, Config, Counters, Family, Header, IrqHard, IrqSoft, Kind, MAX_RECORD,
+    MemoryFaultMajor, MemoryFaultMinor, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState,
+    SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -74,6 +74,8 @@ bodies! {
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
     BLOCK_REQUEST block_request: BlockRequest;
     BLOCK_MERGE block_merge: BlockMerge;
+    IRQ_HARD irq_hard: IrqHard;
+    IRQ_SOFT irq_soft: IrqSoft;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
 }
 

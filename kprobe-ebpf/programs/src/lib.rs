@@ -52,6 +52,7 @@ pub mod file;
 pub mod filter;
 pub mod follow;
 pub mod frozen;
+pub mod irq;
 pub mod memory;
 pub mod offsets;
 pub mod process;

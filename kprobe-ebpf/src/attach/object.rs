@@ -1,7 +1,7 @@
 use std::{
     mem::offset_of,
     os::fd::{AsFd as _, AsRawFd as _},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 use aya::{
@@ -13,7 +13,7 @@ use aya::{
     },
     util::online_cpus,
 };
-use kprobe_core::abi::{Config, Kind};
+use kprobe_core::abi::{Config, IrqCpu, Kind};
 
 use super::{AttachError, report::MapMemory};
 use crate::{
@@ -32,6 +32,8 @@ pub(crate) struct Object {
     pub(crate) config: SharedArray<Config>,
     pub(crate) tgids: Option<PidSet>,
     pub(crate) tids: Option<PidSet>,
+    /// Of an object that counts interrupts.
+    pub(crate) irqs: Option<Arc<SharedArray<IrqCpu>>>,
     /// In the order in which they were attached; one that serves several tracepoints may be there several times.
     attached: Vec<String>,
     /// Of programs that are detached.
@@ -105,12 +107,14 @@ impl Object {
         config.u32_at(0, offset_of!(Config, unsettled)).store(1, Ordering::SeqCst);
         let pids = |name| ebpf.map(name).and_then(map_data).map(PidSet::map).transpose();
         let (tgids, tids) = (pids("TGIDS")?, pids("TIDS")?);
+        let irqs = ebpf.map("IRQS").and_then(map_data).map(SharedArray::map).transpose()?.map(Arc::new);
         let object = Self {
             ebpf,
             cpus,
             config,
             tgids,
             tids,
+            irqs,
             attached: Vec::new(),
             skipped: 0,
             is_builtin: load.is_builtin,

@@ -2,6 +2,7 @@
 
 mod block;
 mod custom;
+mod irq;
 mod list;
 mod memory;
 mod plan;
@@ -12,6 +13,7 @@ mod syscalls;
 
 pub use block::Block;
 pub use custom::Probe;
+pub use irq::Irq;
 pub use list::{Here, ListYields, There};
 pub use memory::Memory;
 pub(crate) use plan::{
@@ -34,5 +36,6 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Memory::default().plan().0,
         Security::default().plan().0,
         Block::default().plan().0,
+        Irq::default().plan().0,
     ]
 }

@@ -4,7 +4,7 @@ use kprobe_core::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        Arch, BlockMerge, BlockRequest, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Arch, BlockMerge, BlockRequest, Field, IrqHard, IrqSoft, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TypedEvent, Value,
     },
     pipeline::Batch,
@@ -26,7 +26,7 @@ impl TypedEvent for Own {
     fn fields(&self, _: Arch, _: &mut dyn FnMut(&'static str, Value<'_>)) {}
 }
 
-type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Block, ())))))));
+type All = (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Block, (Irq, ()))))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -43,6 +43,8 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     recorder.events::<BlockRequest, _>(batch).for_each(drop);
     recorder.events::<BlockMerge, _>(batch).for_each(drop);
+    recorder.events::<IrqHard, _>(batch).for_each(drop);
+    recorder.events::<IrqSoft, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");
         drop(switch);

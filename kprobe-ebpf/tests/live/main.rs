@@ -18,6 +18,7 @@ mod custom;
 mod driving;
 mod errors;
 mod filters;
+mod irq;
 mod life;
 mod losses;
 mod memory;
@@ -37,6 +38,7 @@ fn main() {
         security::trials(),
         memory::trials(),
         block::trials(),
+        irq::trials(),
         filters::trials(),
         sampling::trials(),
         aggregates::trials(),

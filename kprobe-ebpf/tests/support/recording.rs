@@ -176,6 +176,8 @@ from_event!(
     MemoryFaultMinor,
     BlockMerge,
     BlockRequest,
+    IrqHard,
+    IrqSoft,
     ProcessExec,
     ProcessExit,
     ProcessFork,

@@ -86,6 +86,12 @@ fn every_kind() {
     0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: back
     0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: front
     0.000040 dd:1234        disk write 4096 bytes at 8:0+2056 for dd:70/77, merged: request
+    0.000049 ls:1234        interrupted by irq 27 for 150us
+    0.000049 ls:1234        interrupted by local_timer for 150us
+    0.000049 ls:1234        interrupted by vector 3 for 150us
+    0.000050 ls:1234        interrupted by softirq net_rx for 151us
+    0.000050 ls:1234        interrupted by softirq timer for 151us, 20.0us of it in interrupts
+    0.000050 ls:1234        interrupted by softirq 15 for 151us
     0.000029                *** LOST 123 records of syscall on cpu 2 within 1.20ms ***
     0.000029                *** LOST 123 records of kind 0x0f09 on cpu 2 within 1.20ms ***
     0.000030                --- marker 42 ---

@@ -46,7 +46,7 @@ fn bad_files() {
     check_bad("sample = 0\n", "agent.toml, line 1: invalid value: integer `0`, expected a nonzero u32");
     check_bad(
         "probes = [\"tcp\"]\n",
-        "--probes tcp: this version has no such probes yet; it has process, syscall, sched, memory, security, block",
+        "--probes tcp: this version has no such probes yet; it has process, syscall, sched, memory, security, block, irq",
     );
     check_bad("ring-bytes = \"7MiB\"\n", NOT_A_POWER);
     check_bad("ring-bytes = 7340032\n", NOT_A_POWER);

@@ -164,6 +164,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     samples.extend(faults());
     samples.extend(security());
     samples.extend(block());
+    samples.extend(irq());
     samples.extend(metas());
     samples.push(Sample::new(at(90, CACHE_MISS), &4096_u64).comm(b"app").context("c0ffee", 9));
     samples
@@ -326,6 +327,18 @@ fn block() -> Vec<Sample> {
     let merges = [abi::MERGE_BACK, abi::MERGE_FRONT, abi::MERGE_REQUEST]
         .map(|how| Sample::new(at(41, Kind::BLOCK_MERGE), &merge(how)).comm(b"dd").other(b"dd"));
     requests.into_iter().chain(merges).collect()
+}
+
+fn irq() -> Vec<Sample> {
+    let header = at(50, Kind::IRQ_HARD);
+    let begin_ns = header.ktime_ns - 150_000;
+    let hard = [(27, 0), (0xec, abi::IRQ_VECTOR), (3, abi::IRQ_VECTOR)]
+        .map(|(number, flags)| Sample::new(header, &abi::IrqHard { begin_ns, number, flags }).comm(b"ls"));
+    let header = at(51, Kind::IRQ_SOFT);
+    let soft = [(3, 0), (1, 20_000), (15, 0)].map(|(vector, nested_ns)| {
+        Sample::new(header, &abi::IrqSoft { begin_ns, nested_ns, vector, reserved: 0 }).comm(b"ls")
+    });
+    hard.into_iter().chain(soft).collect()
 }
 
 fn security() -> Vec<Sample> {
