@@ -54,6 +54,10 @@ fn shared_with_the_kernel() -> Vec<Layout> {
             queued_ns, sector, bytes, origin_cgroup_id, charged_cgroup_id, dev, origin_tgid, origin_tid, flags, op, how,
             reserved,
         }
+        IrqHard { begin_ns, number, flags }
+        IrqSoft { begin_ns, nested_ns, vector, reserved }
+        IrqSum { count, total_ns }
+        IrqCpu { soft, vector, device, hard_begin_ns, soft_begin_ns, nested_ns, reserved }
         SecurityCapability { capability, result, user_ns_level, flags }
         UnixSend { cookie, peer_cookie, start, end, inode, flags }
         UnixRecv { cookie, peer_cookie, start, end, inode, flags }

@@ -1,6 +1,7 @@
 //! The rim of the program: arguments in, one-line messages and exit codes out.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     fmt,
     io::{self, Read, Write},
@@ -22,7 +23,9 @@ use kprobe_core::{
     pipeline::{Finished, Only, RunBuilder, SinkError, Source},
     process::ProcessTable,
 };
-use kprobe_ebpf::{AttachError, ProbeReport, Report, SpawnError, host::command::CommandError};
+use kprobe_ebpf::{
+    AttachError, IrqCounters, IrqSum, ProbeReport, Report, SpawnError, host::command::CommandError,
+};
 use kprobe_sinks::stdout::{Destination, Lines, Opened, Waiting, describe_events};
 use serde::Serialize;
 use signal_hook::{
@@ -82,6 +85,31 @@ pub(crate) fn show(form: Option<Form>, what: &(impl Serialize + fmt::Display)) -
         None => {}
     }
     Ok(())
+}
+
+/// Interrupts on all CPUs together, most time first.
+#[derive(Serialize)]
+pub(crate) struct IrqTable {
+    irqs: Vec<IrqSum>,
+}
+
+impl IrqTable {
+    pub(crate) fn of(counters: &IrqCounters) -> Self {
+        let mut irqs = counters.sums();
+        irqs.sort_by_key(|sum| (Reverse(sum.total_ns), sum.cpu));
+        Self { irqs }
+    }
+}
+
+impl fmt::Display for IrqTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<28} {:>4} {:>12} {:>14}", "interrupt", "cpu", "count", "time in us")?;
+        for sum in &self.irqs {
+            let (kind, us) = (sum.source.to_string(), sum.total_ns / 1000);
+            write!(f, "\n{kind:<28} {:>4} {:>12} {us:>14}", sum.cpu, sum.count)?;
+        }
+        Ok(())
+    }
 }
 
 /// One line for each family of which something is not recorded.

@@ -94,6 +94,7 @@ fn record<P>(
     to: Destination,
 ) -> Result<u8> {
     let registry = recorder.registry().clone();
+    let irqs = recorder.irq_counters();
     // Emptied and written when the command has been started: until then nothing is lost if something fails.
     let outputs = Outputs::open(options, signals, to)?;
     let mut start = |mut command: Command| {
@@ -105,6 +106,7 @@ fn record<P>(
     let run = outputs.begin(options, run, &registry);
     let driven = run.and_then(|run| drive(options, signals, run.build(), child.as_mut()));
     let status = child.as_mut().map(|child| cli::wait(child, signals)).transpose()?;
+    irqs.map_or(Ok(()), |irqs| cli::show(options.stats, &cli::IrqTable::of(&irqs)))?;
     driven.map(|code| status.map_or(code, cli::code_of))
 }
 

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
-    Block, By, DEFAULT_RING_BYTES, Filter, Lock, Memory, Need, Pipes, Process, Recorder, RecorderBuilder,
-    Sched, Security, Syscalls, Tcp, UnixStreams, filter::SyscallSet,
+    Block, By, DEFAULT_RING_BYTES, Filter, Irq, Lock, Memory, Need, Pipes, Process, Recorder,
+    RecorderBuilder, Sched, Security, Syscalls, Tcp, UnixStreams, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -61,8 +61,8 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, tcp, pipe, block, memory, lock, security, unix; `help` lists their events and
-    /// fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, tcp, unix, pipe, block, memory, lock, irq, security; `help` lists their
+    /// events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Only system calls and waits for locks that took this long or longer, for example 50us
@@ -242,20 +242,21 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 10] = [
+const FAMILIES: [Family; 11] = [
     Family::Process,
     Family::Syscall,
     Family::Sched,
     Family::Tcp,
+    Family::Unix,
     Family::Pipe,
     Family::Block,
     Family::Memory,
     Family::Lock,
+    Family::Irq,
     Family::Security,
-    Family::Unix,
 ];
 /// Those of later versions.
-const LATER: [&str; 1] = ["irq"];
+const LATER: [&str; 1] = ["udp"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -439,6 +440,7 @@ impl Options {
             .probe_with(families.need(Family::Pipe, Need::Off), Pipes::default().sample(one_in))
             .probe_with(families.need(Family::Unix, Need::Off), UnixStreams::default().sample(one_in))
             .probe_with(families.need(Family::Block, Need::Off), Block::default().sample(one_in))
+            .probe_with(families.need(Family::Irq, Need::Off), Irq::default().sample(one_in))
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));
         let builder = self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung));

@@ -2,11 +2,11 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        BlockMerge, BlockRequest, CgroupNamed, Histogram, LockContention, LockFutex, LockFutexWake, Lost,
-        Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit,
-        ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability,
-        Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, ThreadSeed, TypedEvent,
-        UnixRecv, UnixSend,
+        BlockMerge, BlockRequest, CgroupNamed, Histogram, IrqHard, IrqSoft, LockContention, LockFutex,
+        LockFutexWake, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, PipeRead, PipeWrite,
+        ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend,
+        TcpState, ThreadSeed, TypedEvent, UnixRecv, UnixSend,
     },
 };
 
@@ -93,6 +93,8 @@ any_event!(
     LockContention,
     LockFutex,
     LockFutexWake,
+    IrqHard,
+    IrqSoft,
     SecurityCapability,
     UnixSend,
     UnixRecv,

@@ -8,6 +8,7 @@ mod block;
 mod field;
 mod histogram;
 mod ids;
+mod irq;
 mod lock;
 mod memory;
 mod meta;
@@ -27,6 +28,7 @@ pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter
 pub use field::{Field, Type, Value};
 pub use histogram::{Aggregated, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
+pub use irq::{IrqHard, IrqSoft, IrqSource, softirq_name};
 pub use lock::{
     Contended, FutexKey, FutexOp, FutexPlace, FutexWaker, LockContention, LockFutex, LockFutexWake,
 };

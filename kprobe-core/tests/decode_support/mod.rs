@@ -37,6 +37,8 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::LOCK_CONTENTION, 32),
     (Kind::LOCK_FUTEX, 80),
     (Kind::LOCK_FUTEX_WAKE, 72),
+    (Kind::IRQ_HARD, 16),
+    (Kind::IRQ_SOFT, 24),
     (Kind::SECURITY_CAPABILITY, 16),
     (Kind::UNIX_SEND, 48),
     (Kind::UNIX_RECV, 48),

@@ -14,11 +14,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kprobe_core::abi::{
-    BLOCK_HAS_QUEUED, BlockMerge, BlockRequest, Config, Counters, FAULT_HAS_BEGIN, Family, Header, Kind, LockContention,
-    LockFutex, LockFutexWake, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, PipeRead, PipeWrite,
-    ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch,
-    SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend,
-    TcpState, UnixRecv, UnixSend, aggregate_by,
+    BLOCK_HAS_QUEUED, BlockMerge, BlockRequest, Config, Counters, FAULT_HAS_BEGIN, Family, Header, IrqHard,
+    IrqSoft, Kind, LockContention, LockFutex, LockFutexWake, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor,
+    PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate,
+    SchedSwitch, SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit,
+    TcpSend, TcpState, UnixRecv, UnixSend, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -94,6 +94,8 @@ bodies! {
         |wait: &LockContention, now| since(wait.begin_ns, now, wait.lock);
     LOCK_FUTEX lock_futex: LockFutex, |wait: &LockFutex, now| since(wait.enter_ns, now, wait.key.address);
     LOCK_FUTEX_WAKE lock_futex_wake: LockFutexWake;
+    IRQ_HARD irq_hard: IrqHard;
+    IRQ_SOFT irq_soft: IrqSoft;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
     UNIX_SEND unix_send: UnixSend;
     UNIX_RECV unix_recv: UnixRecv;

@@ -5,7 +5,7 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  kernel -> bin/kprobe/ -> sched process syscall tcp pipe block fault lock security
+//!  kernel -> bin/kprobe/ -> sched process syscall tcp pipe block fault lock irq ...
 //!                         |                                  what happened: a file for each family, there and here
 //!                         |  follow context                  whose it is, and where
 //!                         |  storage                         what is remembered of a thread
@@ -54,6 +54,7 @@ pub mod file;
 pub mod filter;
 pub mod follow;
 pub mod frozen;
+pub mod irq;
 pub mod lock;
 pub mod memory;
 pub mod offsets;

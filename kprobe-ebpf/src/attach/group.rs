@@ -340,6 +340,10 @@ impl Setup<'_> {
             ("EXITED", if self.arguments.has_group_dead { 1 } else { PID_WORDS }),
             ("CGROUPS", cgroups.next_power_of_two()),
             ("HISTOGRAMS", self.aggregation.slots().saturating_mul(2).saturating_mul(self.cpus)),
+            (
+                "IRQS",
+                if group.plans.iter().any(|(plan, _)| plan.family == Family::Irq) { self.cpus } else { 1 },
+            ),
             ("ENTERS", if choice.has_hash { MOST_PENDING } else { 1 }),
         ];
         entries.extend(group.plans.iter().flat_map(|(plan, _)| plan.maps.clone()));

@@ -1,7 +1,7 @@
 use std::{
     mem::offset_of,
     os::fd::{AsFd as _, AsRawFd as _},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 use aya::{
@@ -13,7 +13,7 @@ use aya::{
     },
     util::online_cpus,
 };
-use kprobe_core::abi::{Config, HistogramSlot, Kind};
+use kprobe_core::abi::{Config, HistogramSlot, IrqCpu, Kind};
 
 use super::{AttachError, report::MapMemory};
 use crate::{
@@ -34,6 +34,8 @@ pub(crate) struct Object {
     pub(crate) histograms: Option<SharedArray<HistogramSlot>>,
     pub(crate) tgids: Option<PidSet>,
     pub(crate) tids: Option<PidSet>,
+    /// Of an object that counts interrupts.
+    pub(crate) irqs: Option<Arc<SharedArray<IrqCpu>>>,
     /// In the order in which they were attached; one that serves several tracepoints may be there several times.
     attached: Vec<String>,
     /// Of programs that are detached.
@@ -108,6 +110,7 @@ impl Object {
         let pids = |name| ebpf.map(name).and_then(map_data).map(PidSet::map).transpose();
         let histograms = ebpf.map("HISTOGRAMS").and_then(map_data).map(SharedArray::map).transpose()?;
         let (tgids, tids) = (pids("TGIDS")?, pids("TIDS")?);
+        let irqs = ebpf.map("IRQS").and_then(map_data).map(SharedArray::map).transpose()?.map(Arc::new);
         let object = Self {
             ebpf,
             cpus,
@@ -115,6 +118,7 @@ impl Object {
             histograms,
             tgids,
             tids,
+            irqs,
             attached: Vec::new(),
             skipped: 0,
             is_builtin: load.is_builtin,

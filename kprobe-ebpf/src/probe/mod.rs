@@ -2,6 +2,7 @@
 
 mod block;
 mod custom;
+mod irq;
 mod list;
 mod lock;
 mod memory;
@@ -16,6 +17,7 @@ mod unix;
 
 pub use block::Block;
 pub use custom::Probe;
+pub use irq::Irq;
 pub use list::{Here, ListYields, There};
 pub use lock::Lock;
 pub use memory::Memory;
@@ -46,5 +48,6 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         UnixStreams::default().plan().0,
         Block::default().plan().0,
         Tcp::default().plan().0,
+        Irq::default().plan().0,
     ]
 }

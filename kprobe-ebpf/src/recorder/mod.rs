@@ -6,6 +6,7 @@ mod cgroups;
 mod command;
 mod counters;
 mod grace;
+mod irqs;
 mod losses;
 mod own;
 mod seeds;
@@ -33,6 +34,7 @@ pub use builder::{DEFAULT_RING_BYTES, Need, RecorderBuilder};
 pub use command::SpawnError;
 pub(crate) use counters::CpuStates;
 pub use counters::{PairCounts, SyscallCounts};
+pub use irqs::{IrqCounters, IrqKind, IrqSum};
 pub(crate) use selection::PidSet;
 pub use thread::{DrainFailed, DrainThread};
 
@@ -237,6 +239,15 @@ impl<Probes> Recorder<Probes> {
     pub fn minor_faults(&self) -> u64 {
         let count = |object: &Object| object.cpus.considered(Kind::MEMORY_FAULT_MINOR);
         self.builtin().map(count).unwrap_or_default()
+    }
+
+    /// How often interrupts came and how long they took, each of them: also those that have no record. `None` if interrupts
+    /// are not recorded.
+    #[must_use]
+    pub fn irq_counters(&self) -> Option<IrqCounters> {
+        let is_on =
+            self.report.probes.iter().any(|probe| probe.probe.starts_with("irq.") && probe.rung.is_some());
+        self.builtin().filter(|_| is_on)?.irqs.clone().map(IrqCounters)
     }
 
     /// How often the kernel skipped a program, because a thread had been preempted inside it on the same CPU (Linux 7.0 and

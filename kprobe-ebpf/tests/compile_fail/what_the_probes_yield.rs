@@ -7,11 +7,11 @@ use kprobe_core::{
         Arch, BlockMerge, BlockRequest, Field, LockContention, LockFutex, LockFutexWake, MemoryFaultMajor, MemoryFaultMinor,
         Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, UnixRecv,
-        UnixSend, Value,
+        UnixSend, Value, IrqHard, IrqSoft,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Block, Lock, Memory, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp, UnixStreams};
+use kprobe_ebpf::{Block, Irq, Lock, Memory, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp, UnixStreams};
 
 struct Own(Origin);
 
@@ -29,7 +29,7 @@ impl TypedEvent for Own {
 }
 
 type All =
-    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, (UnixStreams, ())))))))))));
+    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, (UnixStreams, (Irq, ()))))))))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -59,6 +59,8 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<TcpState, _>(batch).for_each(drop);
     recorder.events::<TcpConnect, _>(batch).for_each(drop);
     recorder.events::<TcpAccept, _>(batch).for_each(drop);
+    recorder.events::<IrqHard, _>(batch).for_each(drop);
+    recorder.events::<IrqSoft, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");
         drop(switch);

@@ -18,6 +18,7 @@ mod custom;
 mod driving;
 mod errors;
 mod filters;
+mod irq;
 mod life;
 mod lock;
 mod losses;
@@ -45,6 +46,7 @@ fn main() {
         unix::trials(),
         block::trials(),
         tcp::trials(),
+        irq::trials(),
         filters::trials(),
         sampling::trials(),
         aggregates::trials(),

@@ -183,6 +183,8 @@ from_event!(
     LockContention,
     LockFutex,
     LockFutexWake,
+    IrqHard,
+    IrqSoft,
     ProcessExec,
     ProcessExit,
     ProcessFork,

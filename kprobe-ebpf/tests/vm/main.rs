@@ -12,6 +12,7 @@ mod support;
 
 mod block;
 mod end;
+mod irq;
 mod ladders;
 mod privacy;
 mod privilege;
@@ -26,6 +27,7 @@ fn main() {
         end::trials(),
         privacy::trials(),
         block::trials(),
+        irq::trials(),
     ];
     // Elsewhere there is nothing to run: recording a whole machine is for machines of our own.
     let trials = trials.into_iter().flatten().map(|trial| trial.with_ignored_flag(!support::in_vm()));

@@ -118,6 +118,12 @@ fn every_kind() {
     0.000025 ls:1234        waited 2.00ms for the kernel's rwsem 0x0123456789abcdef to read: EINTR
     0.000025 ls:1234        [softirq] waited 2.00ms for the kernel's spinlock 0x0123456789abcdef
     0.000025 ls:1234        [?] waited 2.00ms for the kernel's rwlock 0x0123456789abcdef to write
+    0.000049 ls:1234        interrupted by irq 27 for 150us
+    0.000049 ls:1234        interrupted by local_timer for 150us
+    0.000049 ls:1234        interrupted by vector 3 for 150us
+    0.000050 ls:1234        interrupted by softirq net_rx for 151us
+    0.000050 ls:1234        interrupted by softirq timer for 151us, 20.0us of it in interrupts
+    0.000050 ls:1234        interrupted by softirq 15 for 151us
     0.000029                *** LOST 123 records of syscall on cpu 2 within 1.20ms ***
     0.000029                *** LOST 123 records of kind 0x0f09 on cpu 2 within 1.20ms ***
     0.000030                --- marker 42 ---

@@ -113,12 +113,12 @@ fn units() {
 #[test]
 fn probes() {
     check(
-        &["--probes", "irq"],
-        "--probes irq: this version has no such probes yet; it has process, syscall, sched, tcp, pipe, block, memory, lock, security, unix",
+        &["--probes", "udp"],
+        "--probes udp: this version has no such probes yet; it has process, syscall, sched, tcp, unix, pipe, block, memory, lock, irq, security",
     );
     check(
         &["--probes", "process,sharks"],
-        "--probes sharks: no such family; there are process, syscall, sched, tcp, pipe, block, memory, lock, security, unix",
+        "--probes sharks: no such family; there are process, syscall, sched, tcp, unix, pipe, block, memory, lock, irq, security",
     );
 }
 

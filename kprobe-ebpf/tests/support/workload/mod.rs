@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod calls;
+mod irq;
 pub mod life;
 mod lock;
 pub mod memory;
@@ -44,6 +45,7 @@ pub fn run(text: &str) -> ! {
         "moves" => sched::moves(arg(0)),
         "faults" => memory::faults(),
         "gated-faults" => memory::gated(),
+        "loopback" => irq::loopback(arg(0)),
         "direct-io" => block::direct_io(arg(0)),
         "fsyncs" => block::fsyncs(arg(0)),
         "dirty" => block::dirty(arg(0)),

@@ -5,11 +5,11 @@ use kprobe_core::{
     decode::DecodeError,
     event::{
         Aggregated, Arch, BlockFlags, BlockMerge, BlockOp, BlockRequest, Comm, Device, Entry, Event,
-        Histogram, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin, PageFault, PipeCall, PipeRead,
-        PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
-        SchedWaking, SecurityCapability, Submitter, TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit,
-        TcpSend, TcpSocket, TcpState, Tgid, Tid, UnixRecv, UnixSend, Value, WakeContext, errno_name,
-        signal_name,
+        Histogram, IrqHard, IrqSoft, IrqSource, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin, PageFault,
+        PipeCall, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling,
+        SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Submitter, TcpAccept, TcpConnect,
+        TcpOwner, TcpRecv, TcpRetransmit, TcpSend, TcpSocket, TcpState, Tgid, Tid, UnixRecv, UnixSend, Value,
+        WakeContext, errno_name, signal_name, softirq_name,
     },
     pipeline::Enriched,
 };
@@ -56,6 +56,8 @@ impl Scene<'_> {
             Event::LockFutex(event) => lock::put_futex(line, event),
             Event::LockFutexWake(event) => lock::put_wake(line, event),
             Event::LockContention(event) => lock::put_contention(line, event),
+            Event::IrqHard(event) => self.put_hard(line, event),
+            Event::IrqSoft(event) => put_soft(line, event),
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::PipeWrite(event) => put_pipe_write(line, event),
             Event::PipeRead(event) => put_pipe_read(line, event),
@@ -146,6 +148,17 @@ impl Scene<'_> {
         line.styled(WORD, format_args!("moves "));
         self.put_other(line, event.moved_tgid, event.moved_tid);
         line.put(format_args!(" from cpu {} to cpu {}", event.from_cpu, event.to_cpu));
+    }
+
+    fn put_hard(&self, line: &mut Line<'_>, event: &IrqHard) {
+        line.styled(WORD, format_args!("interrupted by "));
+        match (event.source.name(self.arch), event.source) {
+            (Some(name), _) => line.put(format_args!("{name}")),
+            (None, IrqSource::Device(irq)) => line.put(format_args!("irq {irq}")),
+            (None, IrqSource::Vector(vector)) => line.put(format_args!("vector {vector}")),
+            (None, _) => line.put(format_args!("?")),
+        }
+        line.put(format_args!(" for {}", Span(event.duration_ns())));
     }
 
     fn put_request(&self, line: &mut Line<'_>, event: &BlockRequest) {
@@ -338,6 +351,18 @@ fn put_fault(line: &mut Line<'_>, which: &str, fault: &PageFault, duration_ns: O
     line.put(format_args!(" at {:#x}{whose}", fault.address));
     if let Some(duration_ns) = duration_ns {
         line.put(format_args!(", {}", Span(duration_ns)));
+    }
+}
+
+fn put_soft(line: &mut Line<'_>, event: &IrqSoft) {
+    line.styled(WORD, format_args!("interrupted by softirq "));
+    match softirq_name(event.vector) {
+        Some(name) => line.put(format_args!("{name}")),
+        None => line.put(format_args!("{}", event.vector)),
+    }
+    line.put(format_args!(" for {}", Span(event.duration_ns())));
+    if event.nested_ns > 0 {
+        line.put(format_args!(", {} of it in interrupts", Span(event.nested_ns)));
     }
 }
 

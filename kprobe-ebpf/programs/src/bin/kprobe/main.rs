@@ -18,6 +18,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 mod targets;
 
 mod block;
+mod irq;
 mod lock;
 mod memory;
 mod pipe;
