@@ -46,6 +46,12 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         ProcessRename { renamed_tid, renamed_tgid, comm }
         MemoryFaultMajor { begin_ns, address, inode, device, flags }
         MemoryFaultMinor { begin_ns, address, one_in, flags }
+        MemoryReclaim { begin_ns, reclaimed_pages, cgroup_id, order, gfp, scope, flags }
+        MemoryCompaction { begin_ns, order, gfp, result, flags }
+        MemoryOomKill {
+            victim_start_ns, total_vm_bytes, anon_bytes, file_bytes, shmem_bytes, cgroup_id, victim_tgid, victim_tid,
+            order, gfp, score_adj, flags,
+        }
         SecurityCapability { capability, result, user_ns_level, flags }
         Syscall { enter_ns, ret, requested, fd, nr, flags }
         HistogramKey { key, kind, reserved }

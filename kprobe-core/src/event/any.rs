@@ -2,9 +2,9 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        CgroupNamed, Histogram, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec,
-        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
-        SecurityCapability, Syscall, ThreadSeed, TypedEvent,
+        CgroupNamed, Histogram, Lost, Marker, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor,
+        MemoryOomKill, MemoryReclaim, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling,
+        SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, ThreadSeed, TypedEvent,
     },
 };
 
@@ -80,6 +80,9 @@ any_event!(
     Syscall,
     MemoryFaultMajor,
     MemoryFaultMinor,
+    MemoryReclaim,
+    MemoryOomKill,
+    MemoryCompaction,
     SecurityCapability,
     Lost,
     Marker,

@@ -20,7 +20,10 @@ pub use any::Event;
 pub use field::{Field, Type, Value};
 pub use histogram::{Aggregated, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
-pub use memory::{Access, MemoryFaultMajor, MemoryFaultMinor, PageFault};
+pub use memory::{
+    Access, CompactionResult, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill,
+    MemoryReclaim, MemoryScope, OomCause, OomSizes, PageFault,
+};
 pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;

@@ -26,6 +26,9 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::SYSCALL, 32),
     (Kind::MEMORY_FAULT_MAJOR, 32),
     (Kind::MEMORY_FAULT_MINOR, 24),
+    (Kind::MEMORY_RECLAIM, 40),
+    (Kind::MEMORY_OOM_KILL, 72),
+    (Kind::MEMORY_COMPACTION, 24),
     (Kind::SECURITY_CAPABILITY, 16),
 ];
 

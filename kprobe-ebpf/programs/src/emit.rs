@@ -10,9 +10,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use kprobe_core::abi::{
-    Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor, ProcessExec,
-    ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
-    SecurityCapability, Syscall, aggregate_by,
+    Config, Counters, Family, Header, Kind, MAX_RECORD, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor,
+    MemoryOomKill, MemoryReclaim, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState,
+    SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -72,6 +72,9 @@ bodies! {
     SYSCALL syscall: Syscall, |call, now| (now.wrapping_sub(call.enter_ns), call.nr.into());
     MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor;
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
+    MEMORY_RECLAIM memory_reclaim: MemoryReclaim;
+    MEMORY_OOM_KILL memory_oom_kill: MemoryOomKill;
+    MEMORY_COMPACTION memory_compaction: MemoryCompaction;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
 }
 

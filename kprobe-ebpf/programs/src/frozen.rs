@@ -105,6 +105,14 @@ pub static HAS_GROUP_DEAD: Frozen<u8> = Frozen::new(0);
 #[unsafe(no_mangle)]
 pub static MINOR_FAULTS_ONE_IN: Frozen<u32> = Frozen::new(0);
 
+/// 1: the tracepoints for reclaim pass the cgroup (Linux 7.0), and their other arguments in another order.
+#[unsafe(no_mangle)]
+pub static RECLAIM_HAS_MEMCG: Frozen<u8> = Frozen::new(0);
+
+/// A page is two to the power of this many bytes.
+#[unsafe(no_mangle)]
+pub static PAGE_SHIFT: Frozen<u32> = Frozen::new(12);
+
 /// Where the waker's context comes from: one of [`kprobe_core::abi::context_source`].
 #[unsafe(no_mangle)]
 pub static CONTEXT_SOURCE: Frozen<u32> = Frozen::new(0);

@@ -315,6 +315,7 @@ impl Setup<'_> {
             ("SHARD_MASK", (self.shards - 1).to_le_bytes().to_vec()),
             ("HAS_GROUP_DEAD", vec![u8::from(self.arguments.has_group_dead)]),
             ("AGGREGATE", self.aggregation.global()),
+            ("RECLAIM_HAS_MEMCG", vec![u8::from(self.arguments.reclaim_has_memcg)]),
             ("REMEMBERS", vec![u8::from(choice.remembers)]),
             ("LOADER_TGID", std::process::id().to_le_bytes().to_vec()),
         ]);

@@ -27,6 +27,21 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_INODE_I_INO", "inode", "i_ino"),
     ("OFF_INODE_I_SB", "inode", "i_sb"),
     ("OFF_SUPER_BLOCK_S_DEV", "super_block", "s_dev"),
+    ("OFF_SIGNAL_STRUCT_OOM_SCORE_ADJ", "signal_struct", "oom_score_adj"),
+    ("OFF_MM_STRUCT_TOTAL_VM", "mm_struct", "total_vm"),
+    ("OFF_MM_STRUCT_RSS_STAT_0", "mm_struct", "rss_stat[0].count"),
+    ("OFF_MM_STRUCT_RSS_STAT_1", "mm_struct", "rss_stat[1].count"),
+    ("OFF_MM_STRUCT_RSS_STAT_3", "mm_struct", "rss_stat[3].count"),
+    ("OFF_MM_STRUCT_RSS_STAT_COUNT_0", "mm_struct", "rss_stat.count[0].counter"),
+    ("OFF_MM_STRUCT_RSS_STAT_COUNT_1", "mm_struct", "rss_stat.count[1].counter"),
+    ("OFF_MM_STRUCT_RSS_STAT_COUNT_3", "mm_struct", "rss_stat.count[3].counter"),
+    ("OFF_MEM_CGROUP_CSS_CGROUP", "mem_cgroup", "css.cgroup"),
+    ("OFF_COMPACT_CONTROL_ORDER", "compact_control", "order"),
+    ("OFF_COMPACT_CONTROL_GFP_MASK", "compact_control", "gfp_mask"),
+    ("OFF_COMPACT_CONTROL_DIRECT_COMPACTION", "compact_control", "direct_compaction"),
+    ("OFF_OOM_CONTROL_MEMCG", "oom_control", "memcg"),
+    ("OFF_OOM_CONTROL_ORDER", "oom_control", "order"),
+    ("OFF_OOM_CONTROL_GFP_MASK", "oom_control", "gfp_mask"),
     ("OFF_VM_AREA_STRUCT_VM_FILE", "vm_area_struct", "vm_file"),
     ("OFF_BPF_PERF_EVENT_DATA_ADDR", "bpf_perf_event_data", "addr"),
     ("OFF_USER_NAMESPACE_LEVEL", "user_namespace", "level"),
@@ -166,7 +181,13 @@ mod tests {
     }
 
     /// Members that a program can do without; it says that what they tell is absent.
-    const MAY_BE_ABSENT: [&str; 8] = [
+    const MAY_BE_ABSENT: [&str; 14] = [
+        "OFF_MM_STRUCT_RSS_STAT_0",
+        "OFF_MM_STRUCT_RSS_STAT_1",
+        "OFF_MM_STRUCT_RSS_STAT_3",
+        "OFF_MM_STRUCT_RSS_STAT_COUNT_0",
+        "OFF_MM_STRUCT_RSS_STAT_COUNT_1",
+        "OFF_MM_STRUCT_RSS_STAT_COUNT_3",
         "OFF_TASK_STRUCT_THREAD_INFO_STATUS",
         "OFF_TASK_STRUCT_MM",
         "OFF_MM_STRUCT_EXE_FILE",

@@ -4,7 +4,7 @@ use kprobe_core::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        Arch, Field, MemoryFaultMajor, MemoryFaultMinor, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Arch, Field, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill, MemoryReclaim, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TypedEvent, Value,
     },
     pipeline::Batch,
@@ -40,6 +40,9 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Syscall, _>(batch).for_each(drop);
     recorder.events::<MemoryFaultMajor, _>(batch).for_each(drop);
     recorder.events::<MemoryFaultMinor, _>(batch).for_each(drop);
+    recorder.events::<MemoryReclaim, _>(batch).for_each(drop);
+    recorder.events::<MemoryOomKill, _>(batch).for_each(drop);
+    recorder.events::<MemoryCompaction, _>(batch).for_each(drop);
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     for switch in recorder.events(batch) {
         let switch: SchedSwitch = switch.expect("a whole batch");

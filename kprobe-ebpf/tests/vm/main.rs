@@ -12,13 +12,21 @@ mod support;
 
 mod end;
 mod ladders;
+mod memory;
 mod privacy;
 mod privilege;
 mod system;
 mod workloads;
 
 fn main() {
-    let trials = [system::trials(), ladders::trials(), privilege::trials(), end::trials(), privacy::trials()];
+    let trials = [
+        system::trials(),
+        ladders::trials(),
+        memory::trials(),
+        privilege::trials(),
+        end::trials(),
+        privacy::trials(),
+    ];
     // Elsewhere there is nothing to run: recording a whole machine is for machines of our own.
     let trials = trials.into_iter().flatten().map(|trial| trial.with_ignored_flag(!support::in_vm()));
     support::main(trials.collect());
