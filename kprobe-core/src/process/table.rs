@@ -113,6 +113,7 @@ impl ProcessTable {
             }
             Event::SchedSwitch(switch) => Some((switch.next_tgid, switch.next_tid)),
             Event::SchedWaking(waking) => Some((waking.wakee_tgid, waking.wakee_tid)),
+            Event::MemoryOomKill(kill) => Some((kill.victim_tgid, kill.victim_tid)),
             Event::SchedMigrate(migrate) => Some((migrate.moved_tgid, migrate.moved_tid)),
             _ => None,
         };

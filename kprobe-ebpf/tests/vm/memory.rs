@@ -36,9 +36,9 @@ fn every_rung_of_kills_in_a_cgroup() {
         assert_eq!((kill.victim_tgid.0, kill.victim_tid.0, kill.origin.tgid.0), (tgid, tgid, tgid), "{rung}");
         assert_eq!(kill.score_adj, 0);
         let sizes = kill.sizes.unwrap();
-        // The kernel's own numbers leave out what each CPU has not added yet.
+        // The numbers leave out what each CPU has not added yet, and have what it took before it came to the cgroup.
         assert!(sizes.total_vm_bytes >= 64 << 20, "{rung} {sizes:?}");
-        assert!((LIMIT - (4 << 20)..=LIMIT).contains(&sizes.anon_bytes), "{rung} {sizes:?}");
+        assert!((LIMIT - (4 << 20)..=LIMIT + (4 << 20)).contains(&sizes.anon_bytes), "{rung} {sizes:?}");
         assert_eq!(kill.cause.is_some(), rung == "fentry" || rung == "kprobe", "{rung}");
         if let Some(cause) = kill.cause {
             assert_eq!((cause.scope, cause.order), (MemoryScope::Cgroup(cgroup.id()), Some(0)), "{rung}");

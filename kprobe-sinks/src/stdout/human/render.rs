@@ -2,9 +2,10 @@ use kprobe_core::{
     abi::Kind,
     decode::DecodeError,
     event::{
-        Aggregated, Arch, Comm, Entry, Event, Histogram, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin,
-        PageFault, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
-        SchedWaking, SecurityCapability, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
+        Aggregated, Arch, Comm, Entry, Event, Histogram, Lost, MemoryCompaction, MemoryFaultMajor,
+        MemoryFaultMinor, MemoryOomKill, MemoryReclaim, MemoryScope, Origin, PageFault, ProcessExec,
+        ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking,
+        SecurityCapability, Tgid, Tid, Value, WakeContext, errno_name, signal_name,
     },
     pipeline::Enriched,
 };
@@ -36,6 +37,9 @@ impl Scene<'_> {
             Event::ProcessRename(event) => self.put_rename(line, event),
             Event::MemoryFaultMajor(event) => put_major_fault(line, event),
             Event::MemoryFaultMinor(event) => put_minor_fault(line, event),
+            Event::MemoryReclaim(event) => put_reclaim(line, event),
+            Event::MemoryCompaction(event) => put_compaction(line, event),
+            Event::MemoryOomKill(event) => self.put_oom_kill(line, event),
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
@@ -124,6 +128,23 @@ impl Scene<'_> {
         line.put(format_args!(" from cpu {} to cpu {}", event.from_cpu, event.to_cpu));
     }
 
+    fn put_oom_kill(&self, line: &mut Line<'_>, event: &MemoryOomKill) {
+        line.styled(FAILED, format_args!("out of memory"));
+        if let Some(cause) = event.cause {
+            put_scope(line, cause.scope);
+            if let Some(order) = cause.order {
+                line.put(format_args!(", for 2^{order} pages"));
+            }
+        }
+        line.put(format_args!(": kills "));
+        self.put_other(line, event.victim_tgid, event.victim_tid);
+        if let Some(sizes) = event.sizes {
+            let (anon, file, shmem) =
+                (sizes.anon_bytes >> 10, sizes.file_bytes >> 10, sizes.shmem_bytes >> 10);
+            line.put(format_args!(" ({anon} KiB anonymous, {file} KiB of files, {shmem} KiB shared)"));
+        }
+    }
+
     fn put_fork(&self, line: &mut Line<'_>, event: &ProcessFork) {
         let what = if event.is_thread() { "new thread" } else { "fork ->" };
         line.styled(WORD, format_args!("{what} "));
@@ -203,6 +224,34 @@ fn put_fault(line: &mut Line<'_>, which: &str, fault: &PageFault, duration_ns: O
     if let Some(duration_ns) = duration_ns {
         line.put(format_args!(", {}", Span(duration_ns)));
     }
+}
+
+fn put_scope(line: &mut Line<'_>, scope: MemoryScope) {
+    match scope {
+        MemoryScope::Cgroup(Some(id)) => line.put(format_args!(" in cgroup {id}")),
+        MemoryScope::Cgroup(None) => line.put(format_args!(" in a cgroup")),
+        _ => line.put(format_args!(" on the machine")),
+    }
+}
+
+fn put_reclaim(line: &mut Line<'_>, event: &MemoryReclaim) {
+    line.styled(WORD, format_args!("reclaims"));
+    put_scope(line, event.scope);
+    let (order, pages) = (event.order, event.reclaimed_pages);
+    line.put(format_args!(" for 2^{order} pages: {pages} freed, {}", Span(event.duration_ns())));
+}
+
+fn put_compaction(line: &mut Line<'_>, event: &MemoryCompaction) {
+    line.styled(WORD, format_args!("compacts"));
+    match event.order {
+        Some(order) => line.put(format_args!(" for 2^{order} pages: ")),
+        None => line.put(format_args!(" all: ")),
+    }
+    match event.result.name() {
+        Some(name) => line.put(format_args!("{name}")),
+        None => line.put(format_args!("result {}", event.result.0)),
+    }
+    line.put(format_args!(", {}", Span(event.duration_ns())));
 }
 
 fn put_capability(line: &mut Line<'_>, event: &SecurityCapability) {
