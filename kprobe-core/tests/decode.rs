@@ -574,6 +574,46 @@ mod comes_back {
         }
 
         #[test]
+        fn memory(mut reclaim in any_abi::<abi::MemoryReclaim>(), compaction in any_abi::<abi::MemoryCompaction>(), oom in any_abi::<abi::MemoryOomKill>(), scope in 0..3_u32) {
+            reclaim.scope = scope;
+            match decode::<MemoryReclaim>(&reclaim) {
+                Ok(event) => {
+                    prop_assert_eq!(
+                        (event.begin_ns, event.order, event.gfp, event.reclaimed_pages),
+                        (reclaim.begin_ns, reclaim.order, reclaim.gfp, reclaim.reclaimed_pages)
+                    );
+                    let id = (reclaim.flags & abi::RECLAIM_HAS_CGROUP != 0).then_some(reclaim.cgroup_id);
+                    let expected = if scope == 0 { MemoryScope::Global } else { MemoryScope::Cgroup(id) };
+                    prop_assert_eq!(event.scope, expected);
+                }
+                Err(DecodeError::Value { offset, found, .. }) => prop_assert_eq!((offset, found, scope), (HEADER + 32, 2, 2)),
+                Err(error) => panic!("{error}"),
+            }
+
+            let event: MemoryCompaction = decode(&compaction).expect("any value will do");
+            prop_assert_eq!((event.begin_ns, event.gfp, event.result.0), (compaction.begin_ns, compaction.gfp, compaction.result));
+            prop_assert_eq!(event.order, (compaction.order >= 0).then_some(compaction.order.unsigned_abs()));
+            let flags = (event.sync, event.direct);
+            let has = |bit| compaction.flags & bit != 0;
+            prop_assert_eq!(flags, (has(abi::COMPACTION_SYNC), has(abi::COMPACTION_DIRECT)));
+            prop_assert_eq!(event.result.name().is_some(), compaction.result <= 8);
+
+            let event: MemoryOomKill = decode(&oom).expect("any value will do");
+            let has = |bit| oom.flags & bit != 0;
+            prop_assert_eq!(
+                (event.victim_tgid.0, event.victim_tid.0, event.victim_start_ns, event.score_adj),
+                (oom.victim_tgid, oom.victim_tid, oom.victim_start_ns, oom.score_adj)
+            );
+            let sizes = event.sizes.map(|is| (is.total_vm_bytes, is.anon_bytes, is.file_bytes, is.shmem_bytes));
+            let expected = (oom.total_vm_bytes, oom.anon_bytes, oom.file_bytes, oom.shmem_bytes);
+            prop_assert_eq!(sizes, has(abi::OOM_HAS_SIZES).then_some(expected));
+            let cause = event.cause.map(|cause| (cause.scope, cause.order, cause.gfp));
+            let scope = if has(abi::OOM_IN_CGROUP) { MemoryScope::Cgroup(Some(oom.cgroup_id)) } else { MemoryScope::Global };
+            let order = (oom.order >= 0).then_some(oom.order.unsigned_abs());
+            prop_assert_eq!(cause, has(abi::OOM_HAS_CAUSE).then_some((scope, order, oom.gfp)));
+        }
+
+        #[test]
         fn meta(lost in any_abi::<abi::Lost>(), marker in any_abi::<abi::Marker>(), mut sampling in any_abi::<abi::Sampling>(), seed in any_abi::<abi::ThreadSeed>(), mut cgroup in any_abi::<abi::CgroupName>(), family in 0..20_u32, len in 0..70_u16) {
             let event: Lost = decode(&lost).expect("any value will do");
             prop_assert_eq!(

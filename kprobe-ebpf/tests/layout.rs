@@ -46,6 +46,12 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         ProcessRename { renamed_tid, renamed_tgid, comm }
         MemoryFaultMajor { begin_ns, address, inode, device, flags }
         MemoryFaultMinor { begin_ns, address, one_in, flags }
+        MemoryReclaim { begin_ns, reclaimed_pages, cgroup_id, order, gfp, scope, flags }
+        MemoryCompaction { begin_ns, order, gfp, result, flags }
+        MemoryOomKill {
+            victim_start_ns, total_vm_bytes, anon_bytes, file_bytes, shmem_bytes, cgroup_id, victim_tgid, victim_tid,
+            order, gfp, score_adj, flags,
+        }
         BlockRequest {
             queued_ns, issued_ns, sector, bytes, origin_cgroup_id, charged_cgroup_id, dev, origin_tgid, origin_tid, flags, op,
             status, requeues, bios,

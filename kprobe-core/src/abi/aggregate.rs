@@ -35,6 +35,8 @@ impl Kind {
                 | Self::LOCK_FUTEX
                 | Self::BLOCK_REQUEST
                 | Self::MEMORY_FAULT_MAJOR
+                | Self::MEMORY_RECLAIM
+                | Self::MEMORY_COMPACTION
         )
     }
 }

@@ -166,6 +166,8 @@ kinds! {
     MEMORY_RECLAIM = 0x0603, "memory.reclaim", slot 16;
     /// The kernel killed a process for want of memory.
     MEMORY_OOM_KILL = 0x0604, "memory.oom_kill", slot 17;
+    /// A thread moved pages together.
+    MEMORY_COMPACTION = 0x0605, "memory.compaction", slot 30;
 
     /// A thread waited for a kernel lock.
     LOCK_CONTENTION = 0x0701, "lock.contention", slot 18;

@@ -3,10 +3,10 @@ use crate::{
     decode::{DecodeError, Record},
     event::{
         BlockMerge, BlockRequest, CgroupNamed, Histogram, IrqHard, IrqSoft, LockContention, LockFutex,
-        LockFutexWake, Lost, Marker, MemoryFaultMajor, MemoryFaultMinor, Origin, PipeRead, PipeWrite,
-        ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
-        SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend,
-        TcpState, ThreadSeed, TypedEvent, UnixRecv, UnixSend,
+        LockFutexWake, Lost, Marker, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill,
+        MemoryReclaim, Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
+        Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect,
+        TcpRecv, TcpRetransmit, TcpSend, TcpState, ThreadSeed, TypedEvent, UnixRecv, UnixSend,
     },
 };
 
@@ -95,6 +95,9 @@ any_event!(
     LockFutexWake,
     IrqHard,
     IrqSoft,
+    MemoryReclaim,
+    MemoryOomKill,
+    MemoryCompaction,
     SecurityCapability,
     UnixSend,
     UnixRecv,

@@ -32,7 +32,10 @@ pub use irq::{IrqHard, IrqSoft, IrqSource, softirq_name};
 pub use lock::{
     Contended, FutexKey, FutexOp, FutexPlace, FutexWaker, LockContention, LockFutex, LockFutexWake,
 };
-pub use memory::{Access, MemoryFaultMajor, MemoryFaultMinor, PageFault};
+pub use memory::{
+    Access, CompactionResult, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill,
+    MemoryReclaim, MemoryScope, OomCause, OomSizes, PageFault,
+};
 pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;

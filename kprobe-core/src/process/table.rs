@@ -115,6 +115,7 @@ impl ProcessTable {
             Event::SchedWaking(waking) => Some((waking.wakee_tgid, waking.wakee_tid)),
             Event::BlockRequest(request) => request.submitter.map(|by| (by.tgid, by.tid)),
             Event::BlockMerge(merge) => merge.submitter.map(|by| (by.tgid, by.tid)),
+            Event::MemoryOomKill(kill) => Some((kill.victim_tgid, kill.victim_tid)),
             Event::SchedMigrate(migrate) => Some((migrate.moved_tgid, migrate.moved_tid)),
             _ => None,
         };

@@ -15,10 +15,11 @@ use aya_ebpf::{
 };
 use kprobe_core::abi::{
     BLOCK_HAS_QUEUED, BlockMerge, BlockRequest, Config, Counters, FAULT_HAS_BEGIN, Family, Header, IrqHard,
-    IrqSoft, Kind, LockContention, LockFutex, LockFutexWake, MAX_RECORD, MemoryFaultMajor, MemoryFaultMinor,
-    PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate,
-    SchedSwitch, SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit,
-    TcpSend, TcpState, UnixRecv, UnixSend, aggregate_by,
+    IrqSoft, Kind, LockContention, LockFutex, LockFutexWake, MAX_RECORD, MemoryCompaction, MemoryFaultMajor,
+    MemoryFaultMinor, MemoryOomKill, MemoryReclaim, PipeRead, PipeWrite, ProcessExec, ProcessExit,
+    ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability,
+    Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, UnixRecv, UnixSend,
+    aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -88,6 +89,11 @@ bodies! {
     TCP_ACCEPT tcp_accept: TcpAccept;
     MEMORY_FAULT_MAJOR memory_fault_major: MemoryFaultMajor, measure_fault;
     MEMORY_FAULT_MINOR memory_fault_minor: MemoryFaultMinor;
+    MEMORY_RECLAIM memory_reclaim: MemoryReclaim,
+        |reclaim: &MemoryReclaim, now| since(reclaim.begin_ns, now, 0);
+    MEMORY_COMPACTION memory_compaction: MemoryCompaction,
+        |compaction: &MemoryCompaction, now| since(compaction.begin_ns, now, 0);
+    MEMORY_OOM_KILL memory_oom_kill: MemoryOomKill;
     BLOCK_REQUEST block_request: BlockRequest, measure_request;
     BLOCK_MERGE block_merge: BlockMerge;
     LOCK_CONTENTION lock_contention: LockContention,

@@ -119,11 +119,15 @@ pub static LOCK_RESTART_NR: Frozen<u32> = Frozen::new(u32::MAX);
 
 /// By how many bits the number of a page is shifted to get its place.
 #[unsafe(no_mangle)]
-pub static LOCK_PAGE_SHIFT: Frozen<u32> = Frozen::new(12);
+pub static PAGE_SHIFT: Frozen<u32> = Frozen::new(12);
 
 /// What the numbers of the kernel's locks are made with.
 #[unsafe(no_mangle)]
 pub static LOCK_SECRET: Frozen<[u64; 2]> = Frozen::new([0; 2]);
+
+/// 1: the tracepoints for reclaim pass the cgroup (Linux 7.0), and their other arguments in another order.
+#[unsafe(no_mangle)]
+pub static RECLAIM_HAS_MEMCG: Frozen<u8> = Frozen::new(0);
 
 /// Where the waker's context comes from: one of [`kprobe_core::abi::context_source`].
 #[unsafe(no_mangle)]

@@ -55,6 +55,24 @@ offsets! {
     OFF_INODE_I_SB = inode.i_sb;
     OFF_SUPER_BLOCK_S_DEV = super_block.s_dev;
 
+    OFF_SIGNAL_STRUCT_OOM_SCORE_ADJ = signal_struct.oom_score_adj;
+    OFF_MM_STRUCT_TOTAL_VM = mm_struct.total_vm;
+    /// Pages in memory, since Linux 6.2: of files, anonymous, shared. May be absent, as the next six.
+    OFF_MM_STRUCT_RSS_STAT_0 = mm_struct.rss_stat.count;
+    OFF_MM_STRUCT_RSS_STAT_1 = mm_struct.rss_stat.count;
+    OFF_MM_STRUCT_RSS_STAT_3 = mm_struct.rss_stat.count;
+    /// The same before.
+    OFF_MM_STRUCT_RSS_STAT_COUNT_0 = mm_struct.rss_stat.count.counter;
+    OFF_MM_STRUCT_RSS_STAT_COUNT_1 = mm_struct.rss_stat.count.counter;
+    OFF_MM_STRUCT_RSS_STAT_COUNT_3 = mm_struct.rss_stat.count.counter;
+    OFF_MEM_CGROUP_CSS_CGROUP = mem_cgroup.css.cgroup;
+    OFF_COMPACT_CONTROL_ORDER = compact_control.order;
+    OFF_COMPACT_CONTROL_GFP_MASK = compact_control.gfp_mask;
+    OFF_COMPACT_CONTROL_DIRECT_COMPACTION = compact_control.direct_compaction;
+    OFF_OOM_CONTROL_MEMCG = oom_control.memcg;
+    OFF_OOM_CONTROL_ORDER = oom_control.order;
+    OFF_OOM_CONTROL_GFP_MASK = oom_control.gfp_mask;
+
     OFF_VM_AREA_STRUCT_VM_FILE = vm_area_struct.vm_file;
     /// In the context of a program at a perf event, not in kernel memory.
     OFF_BPF_PERF_EVENT_DATA_ADDR = bpf_perf_event_data.addr;

@@ -9,11 +9,12 @@ use crate::{
     offsets::{
         ABSENT, OFF_CGROUP_KN, OFF_CSS_SET_DFL_CGRP, OFF_KERNFS_NODE_ID, OFF_MM_STRUCT_CONTEXT_CTX_ID,
         OFF_MM_STRUCT_EXE_FILE, OFF_SIGNAL_STRUCT_FLAGS, OFF_SIGNAL_STRUCT_GROUP_EXIT_CODE,
-        OFF_SIGNAL_STRUCT_LIVE, OFF_TASK_STRUCT_CGROUPS, OFF_TASK_STRUCT_COMM, OFF_TASK_STRUCT_EXIT_CODE,
-        OFF_TASK_STRUCT_FLAGS, OFF_TASK_STRUCT_GROUP_LEADER, OFF_TASK_STRUCT_MM, OFF_TASK_STRUCT_NVCSW,
-        OFF_TASK_STRUCT_PID, OFF_TASK_STRUCT_PRIO, OFF_TASK_STRUCT_REAL_PARENT,
-        OFF_TASK_STRUCT_RESTART_BLOCK_FUTEX_UADDR, OFF_TASK_STRUCT_SIGNAL, OFF_TASK_STRUCT_START_BOOTTIME,
-        OFF_TASK_STRUCT_TGID, OFF_TASK_STRUCT_THREAD_INFO_CPU, OFF_TASK_STRUCT_THREAD_INFO_STATUS,
+        OFF_SIGNAL_STRUCT_LIVE, OFF_SIGNAL_STRUCT_OOM_SCORE_ADJ, OFF_TASK_STRUCT_CGROUPS,
+        OFF_TASK_STRUCT_COMM, OFF_TASK_STRUCT_EXIT_CODE, OFF_TASK_STRUCT_FLAGS, OFF_TASK_STRUCT_GROUP_LEADER,
+        OFF_TASK_STRUCT_MM, OFF_TASK_STRUCT_NVCSW, OFF_TASK_STRUCT_PID, OFF_TASK_STRUCT_PRIO,
+        OFF_TASK_STRUCT_REAL_PARENT, OFF_TASK_STRUCT_RESTART_BLOCK_FUTEX_UADDR, OFF_TASK_STRUCT_SIGNAL,
+        OFF_TASK_STRUCT_START_BOOTTIME, OFF_TASK_STRUCT_TGID, OFF_TASK_STRUCT_THREAD_INFO_CPU,
+        OFF_TASK_STRUCT_THREAD_INFO_STATUS,
     },
 };
 
@@ -163,6 +164,18 @@ impl<M: Memory> Task<M> {
         } else {
             self.leader().exit_status()
         }
+    }
+
+    /// Its address space; null for kernel threads and where it has given it up.
+    #[inline(always)]
+    pub fn memory(&self) -> Object<M> {
+        self.0.follow(&OFF_TASK_STRUCT_MM)
+    }
+
+    /// What is added to the score by which the kernel chooses whom to kill, in thousandths.
+    #[inline(always)]
+    pub fn oom_score_adj(&self) -> i32 {
+        self.signal().load::<i16>(&OFF_SIGNAL_STRUCT_OOM_SCORE_ADJ).into()
     }
 
     /// Identity of the executable it runs: inode number and device.

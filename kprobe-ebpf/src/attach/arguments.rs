@@ -10,6 +10,8 @@ const USER_NS: &str = "struct user_namespace *";
 const VMA: &str = "struct vm_area_struct *";
 const BIO: &str = "struct bio *";
 const REQUEST: &str = "struct request *";
+const MEMCG: &str = "struct mem_cgroup *";
+const COMPACTION: &str = "struct compact_control *";
 const REGS: &str = "struct pt_regs *";
 const FILE: &str = "struct file *";
 const IOCB: &str = "struct kiocb *";
@@ -20,7 +22,8 @@ const OFFSET: &str = "loff_t *";
 /// Any type that is not a pointer: kernels write `int` and `long` in more than one way.
 const NUMBER: &str = "a number";
 
-/// What the programs take from each tracepoint, in order. What comes behind is nothing to them.
+/// What the programs take from each tracepoint, in order. What comes behind is nothing to them. One that is there more than
+/// once is right in any of these forms.
 const ARGUMENTS: &[(&str, &[&str])] = &[
     ("sched_wakeup_new", &[TASK]),
     ("sched_process_exec", &[TASK, NUMBER]),
@@ -58,6 +61,17 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("softirq_entry", &[NUMBER]),
     ("softirq_exit", &[NUMBER]),
     ("cap_capable", &[CRED, USER_NS, "const struct user_namespace *", NUMBER, NUMBER]),
+    // Two numbers that changed places in 7.0, when the cgroup came.
+    ("mm_vmscan_direct_reclaim_begin", &["int", "gfp_t"]),
+    ("mm_vmscan_direct_reclaim_begin", &["gfp_t", "int", MEMCG]),
+    ("mm_vmscan_memcg_reclaim_begin", &["int", "gfp_t"]),
+    ("mm_vmscan_memcg_reclaim_begin", &["gfp_t", "int", MEMCG]),
+    ("mm_vmscan_direct_reclaim_end", &[NUMBER]),
+    ("mm_vmscan_memcg_reclaim_end", &[NUMBER]),
+    ("mm_compaction_begin", &[COMPACTION]),
+    ("mm_compaction_end", &[COMPACTION, NUMBER, NUMBER, NUMBER, NUMBER]),
+    // Stable kernels have it since 6.1, others since 6.8; before, it passed a number.
+    ("mark_victim", &[TASK]),
     ("page_fault_user", &[NUMBER, REGS, NUMBER]),
     ("page_fault_kernel", &[NUMBER, REGS, NUMBER]),
     ("inet_sock_set_state", &[CONST_SOCK, NUMBER, NUMBER]),
@@ -76,6 +90,7 @@ type Function = (&'static str, &'static [&'static str], &'static str);
 /// them at the entry; those at the return find the result behind all arguments, so there are no others.
 const FUNCTIONS: &[Function] = &[
     ("cap_capable", &[CRED, USER_NS, NUMBER, NUMBER], NUMBER),
+    ("out_of_memory", &["struct oom_control *"], NUMBER),
     ("handle_mm_fault", &[VMA, NUMBER, NUMBER, REGS], NUMBER),
     ("anon_pipe_write", &[IOCB, ITER], NUMBER),
     ("anon_pipe_read", &[IOCB, ITER], NUMBER),
@@ -112,20 +127,25 @@ pub(crate) struct Arguments {
     functions: BTreeSet<&'static str>,
     /// `sched_process_exit` says itself whether the process ends (Linux 6.16).
     pub(crate) has_group_dead: bool,
+    /// The tracepoints for reclaim pass the cgroup (Linux 7.0).
+    pub(crate) reclaim_has_memcg: bool,
 }
 
 impl Arguments {
     pub(crate) fn find(btf: &Btf) -> Self {
-        let mut other = BTreeMap::new();
+        let (mut other, mut right) = (BTreeMap::new(), Vec::new());
         for (tracepoint, expected) in ARGUMENTS {
             // That it is absent the kernel says when it is attached to.
             let Some(found) = types(btf, tracepoint) else { continue };
             let fits = |(found, expected): (&String, &&str)| is_of(found, expected);
-            if found.len() < expected.len() || !found.iter().zip(*expected).all(fits) {
+            if found.len() >= expected.len() && found.iter().zip(*expected).all(fits) {
+                right.push(*tracepoint);
+            } else {
                 let (found, expected) = (found.join(", "), expected.join(", "));
                 other.insert(*tracepoint, format!("{tracepoint} passes ({found}), expected ({expected})"));
             }
         }
+        other.retain(|tracepoint, _| !right.contains(tracepoint));
         let mut other_functions = BTreeMap::new();
         let mut functions = BTreeSet::new();
         for (function, params, returns) in FUNCTIONS {
@@ -143,9 +163,17 @@ impl Arguments {
                 );
             }
         }
-        let exit = types(btf, "sched_process_exit").unwrap_or_default();
-        let has_group_dead = exit.get(1).is_some_and(|found| is_of(found, NUMBER));
-        Self { other, other_functions, functions, has_group_dead }
+        let has = |tracepoint, at: usize, expected| {
+            types(btf, tracepoint)
+                .is_some_and(|types| types.get(at).is_some_and(|found| is_of(found, expected)))
+        };
+        Self {
+            other,
+            other_functions,
+            functions,
+            has_group_dead: has("sched_process_exit", 1, NUMBER),
+            reclaim_has_memcg: has("mm_vmscan_memcg_reclaim_begin", 2, MEMCG),
+        }
     }
 
     /// Whether the kernel has this function, of those that programs are attached to.

@@ -317,8 +317,10 @@ impl Setup<'_> {
             ("SELF_TGID", own.to_le_bytes().to_vec()),
             ("SHARD_MASK", (self.shards - 1).to_le_bytes().to_vec()),
             ("HAS_GROUP_DEAD", vec![u8::from(self.arguments.has_group_dead)]),
+            ("PAGE_SHIFT", rustix::param::page_size().trailing_zeros().to_le_bytes().to_vec()),
             ("AGGREGATE", self.aggregation.global()),
             ("HISTOGRAM_SLOTS", self.aggregation.slots().to_le_bytes().to_vec()),
+            ("RECLAIM_HAS_MEMCG", vec![u8::from(self.arguments.reclaim_has_memcg)]),
             ("REMEMBERS", vec![u8::from(choice.remembers)]),
             ("LOADER_TGID", std::process::id().to_le_bytes().to_vec()),
         ]);

@@ -191,7 +191,6 @@ impl ProbeFamily for Lock {
             globals: vec![
                 ("LOCK_FUTEX_NR", number(libc::SYS_futex)),
                 ("LOCK_RESTART_NR", number(libc::SYS_restart_syscall)),
-                ("LOCK_PAGE_SHIFT", rustix::param::page_size().trailing_zeros().to_le_bytes().to_vec()),
                 ("LOCK_SECRET", [secret(), secret()].concat()),
             ],
             maps: Vec::new(),

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use kprobe_core::{
     abi::{Family, Kind},
-    event::{MemoryFaultMajor, MemoryFaultMinor},
+    event::{MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill, MemoryReclaim},
 };
 
 use super::{
@@ -10,10 +10,13 @@ use super::{
     RungPlan, SoftwareEvent, When, Yields, plan::sealed,
 };
 
-/// Memory management: a [`MemoryFaultMajor`] for each page fault that had to wait for a device. Minor faults are counted
-/// (see [`Recorder::minor_faults`](crate::Recorder::minor_faults)), and recorded if asked for.
+/// Memory management: a [`MemoryFaultMajor`] for each page fault that had to wait for a device, a [`MemoryReclaim`] and a
+/// [`MemoryCompaction`] for each time that a thread had to make room itself, a [`MemoryOomKill`] for each process that is
+/// killed for want of memory. Minor faults are counted (see
+/// [`Recorder::minor_faults`](crate::Recorder::minor_faults)), and recorded if asked for.
 ///
-/// Targets: the function `handle_mm_fault`; where functions are not to be had, perf's software events. Kernel 6.1 or later.
+/// Targets: the functions `handle_mm_fault` and `out_of_memory`, where functions are not to be had perf's software events;
+/// the tracepoints of reclaim, compaction and `mark_victim`. Kernel 6.1 or later.
 #[derive(Clone, Debug)]
 pub struct Memory {
     minor_faults_one_in: u32,
@@ -73,6 +76,9 @@ impl ProbeFamily for Memory {
                     ("memory_fault_minor_perf", SoftwareEvent::MinorFaults),
                 ),
             },
+            EventPlan { kind: Kind::MEMORY_RECLAIM, name: "memory.reclaim", rungs: reclaim() },
+            EventPlan { kind: Kind::MEMORY_COMPACTION, name: "memory.compaction", rungs: compaction() },
+            EventPlan { kind: Kind::MEMORY_OOM_KILL, name: "memory.oom_kill", rungs: oom_kill() },
         ];
         sealed::Plan(FamilyPlan {
             family: Family::Memory,
@@ -133,5 +139,92 @@ fn faults(
     ]
 }
 
+/// The programs of a tracepoint's two rungs: name and tracepoint of each.
+fn at_tracepoints(
+    programs: &[(&'static str, &'static str, &'static str)],
+    storage: &'static [&'static str],
+    needs: &[Needs],
+) -> Vec<RungPlan> {
+    let needs = [&[Needs::IDS, Needs::CGROUP_ID], needs].concat();
+    let rung = |name, programs: Vec<ProgramPlan>| RungPlan { name, programs, needs: needs.clone(), storage };
+    let btf = programs.iter().map(|(btf, _, tracepoint)| ProgramPlan::btf(btf, tracepoint));
+    let raw = programs.iter().map(|(_, raw, tracepoint)| ProgramPlan::raw(raw, tracepoint));
+    vec![rung("tp_btf", btf.collect()), rung("raw_tp", raw.collect())]
+}
+
+fn reclaim() -> Vec<RungPlan> {
+    let programs = [
+        ("memory_reclaim_begin_btf", "memory_reclaim_begin_raw", "mm_vmscan_direct_reclaim_begin"),
+        ("memory_reclaim_end_btf", "memory_reclaim_end_raw", "mm_vmscan_direct_reclaim_end"),
+        ("memory_reclaim_memcg_begin_btf", "memory_reclaim_memcg_begin_raw", "mm_vmscan_memcg_reclaim_begin"),
+        ("memory_reclaim_memcg_end_btf", "memory_reclaim_memcg_end_raw", "mm_vmscan_memcg_reclaim_end"),
+    ];
+    at_tracepoints(&programs, &["RECLAIMS"], &[MEMCG])
+}
+
+fn compaction() -> Vec<RungPlan> {
+    const CONTROL: Needs = Needs(
+        When::Always,
+        &[
+            "OFF_COMPACT_CONTROL_ORDER",
+            "OFF_COMPACT_CONTROL_GFP_MASK",
+            "OFF_COMPACT_CONTROL_DIRECT_COMPACTION",
+        ],
+    );
+    let programs = [
+        ("memory_compaction_begin_btf", "memory_compaction_begin_raw", "mm_compaction_begin"),
+        ("memory_compaction_end_btf", "memory_compaction_end_raw", "mm_compaction_end"),
+    ];
+    at_tracepoints(&programs, &["COMPACTIONS"], &[CONTROL])
+}
+
+/// The function says why, the tracepoint who. Where the function is not to be had, the tracepoint is better than nothing.
+fn oom_kill() -> Vec<RungPlan> {
+    const VICTIM: Needs = Needs(
+        When::Always,
+        &[
+            "OFF_TASK_STRUCT_START_BOOTTIME",
+            "OFF_TASK_STRUCT_GROUP_LEADER",
+            "OFF_TASK_STRUCT_SIGNAL",
+            "OFF_SIGNAL_STRUCT_OOM_SCORE_ADJ",
+            "OFF_TASK_STRUCT_MM",
+            "OFF_MM_STRUCT_TOTAL_VM",
+        ],
+    );
+    const CAUSE: Needs =
+        Needs(When::Always, &["OFF_OOM_CONTROL_MEMCG", "OFF_OOM_CONTROL_ORDER", "OFF_OOM_CONTROL_GFP_MASK"]);
+    const CONTROL: Needs = Needs(When::Always, &["OFF_FUNCTION_ARG_0"]);
+    const STORAGE: &[&str] = &["OOM_CAUSES"];
+    const FUNCTION_NAME: &str = "out_of_memory";
+    let victim = at_tracepoints(
+        &[("memory_oom_kill_btf", "memory_oom_kill_raw", "mark_victim")],
+        &[],
+        &[VICTIM, Needs::ANCESTORS],
+    );
+    let [typed, raw] = victim.try_into().unwrap_or_else(|_| unreachable!("two rungs"));
+    let with = |name, around: [ProgramPlan; 2], victim: &RungPlan, needs: &[Needs]| RungPlan {
+        name,
+        programs: around.into_iter().chain(victim.programs.iter().cloned()).collect(),
+        needs: [&victim.needs[..], &[MEMCG, CAUSE], needs].concat(),
+        storage: STORAGE,
+    };
+    let functions = [
+        ProgramPlan::fentry("memory_oom_entry", FUNCTION_NAME),
+        ProgramPlan::fexit("memory_oom_exit", FUNCTION_NAME),
+    ];
+    let breakpoints = [
+        ProgramPlan::kprobe("memory_oom_kprobe", FUNCTION_NAME),
+        ProgramPlan::kretprobe("memory_oom_kretprobe", FUNCTION_NAME),
+    ];
+    vec![with(FUNCTION, functions, &typed, &[]), with(KPROBE, breakpoints, &raw, &[CONTROL]), typed, raw]
+}
+
+/// The cgroup whose memory something is about.
+const MEMCG: Needs =
+    Needs(When::Always, &["OFF_MEM_CGROUP_CSS_CGROUP", "OFF_CGROUP_KN", "OFF_KERNFS_NODE_ID"]);
+
+impl Yields<MemoryReclaim> for Memory {}
+impl Yields<MemoryCompaction> for Memory {}
+impl Yields<MemoryOomKill> for Memory {}
 impl Yields<MemoryFaultMajor> for Memory {}
 impl Yields<MemoryFaultMinor> for Memory {}

@@ -111,7 +111,7 @@ impl Needs {
 }
 
 /// One program and its attach target.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ProgramPlan {
     pub(crate) program: Cow<'static, str>,
     pub(crate) target: Target,

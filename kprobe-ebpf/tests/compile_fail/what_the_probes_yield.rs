@@ -7,7 +7,7 @@ use kprobe_core::{
         Arch, BlockMerge, BlockRequest, Field, LockContention, LockFutex, LockFutexWake, MemoryFaultMajor, MemoryFaultMinor,
         Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, UnixRecv,
-        UnixSend, Value, IrqHard, IrqSoft,
+        UnixSend, Value, IrqHard, IrqSoft, MemoryCompaction, MemoryOomKill, MemoryReclaim,
     },
     pipeline::Batch,
 };
@@ -46,6 +46,9 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<LockContention, _>(batch).for_each(drop);
     recorder.events::<LockFutex, _>(batch).for_each(drop);
     recorder.events::<LockFutexWake, _>(batch).for_each(drop);
+    recorder.events::<MemoryReclaim, _>(batch).for_each(drop);
+    recorder.events::<MemoryOomKill, _>(batch).for_each(drop);
+    recorder.events::<MemoryCompaction, _>(batch).for_each(drop);
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     recorder.events::<PipeWrite, _>(batch).for_each(drop);
     recorder.events::<PipeRead, _>(batch).for_each(drop);

@@ -3,6 +3,7 @@
 pub mod books;
 pub mod child;
 pub mod kernel;
+pub mod memcg;
 pub mod recording;
 pub mod rungs;
 pub mod workload;

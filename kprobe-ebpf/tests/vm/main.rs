@@ -14,6 +14,7 @@ mod block;
 mod end;
 mod irq;
 mod ladders;
+mod memory;
 mod privacy;
 mod privilege;
 mod system;
@@ -28,6 +29,7 @@ fn main() {
         privacy::trials(),
         block::trials(),
         irq::trials(),
+        memory::trials(),
     ];
     // Elsewhere there is nothing to run: recording a whole machine is for machines of our own.
     let trials = trials.into_iter().flatten().map(|trial| trial.with_ignored_flag(!support::in_vm()));

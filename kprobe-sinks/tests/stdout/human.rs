@@ -75,6 +75,14 @@ fn every_kind() {
     0.000028 ls:1234        major fault at 0x7f1234567000
     0.000028 ls:1234        minor fault (write) at 0x1000
     0.000028 ls:1234        minor fault (read by the kernel) at 0x1000 of another process, 1 of 100
+    0.000028 ls:1234        reclaims on the machine for 2^1 pages: 32 freed, 1.50ms
+    0.000028 ls:1234        reclaims in a cgroup for 2^1 pages: 32 freed, 1.50ms
+    0.000028 ls:1234        reclaims in cgroup 77 for 2^1 pages: 32 freed, 1.50ms
+    0.000028 ls:1234        compacts for 2^9 pages: success, 1.50ms
+    0.000028 ls:1234        compacts all: result 99, 1.50ms
+    0.000028 ls:1234        out of memory in cgroup 77, for 2^0 pages: kills 1300/1301 (4096 KiB anonymous, 1024 KiB of files, 0 KiB shared)
+    0.000028 ls:1234        out of memory on the machine: kills 1300/1301
+    0.000028 ls:1234        out of memory: kills 1300/1301
     0.000029 ls:1234        CAP_SYS_ADMIN granted
     0.000029 ls:1234        CAP_SYS_CHROOT in user namespace level 1 refused (EPERM), the kernel only wanted to know
     0.000029 ls:1234        CAP_SETUID granted

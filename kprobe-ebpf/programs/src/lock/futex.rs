@@ -22,7 +22,7 @@ use crate::{
     current::{CurrentTask, Who as _},
     emit::{emit, min_duration_ns, now},
     filter,
-    frozen::{LOCK_FUTEX_NR, LOCK_PAGE_SHIFT, LOCK_RESTART_NR},
+    frozen::{LOCK_FUTEX_NR, LOCK_RESTART_NR, PAGE_SHIFT},
     memory::{Direct, Object, Probed},
     offsets::{
         OFF_ARG_0, OFF_FILE_F_INODE, OFF_INODE_I_INO, OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV, OFF_SYSCALL_NR,
@@ -442,7 +442,7 @@ extern "C" fn look_at(_: *mut task_struct, mapping: *const u8, place: *mut Place
         return 0;
     }
     let inode = file.follow(&OFF_FILE_F_INODE);
-    let begin = mapping.load::<u64>(&OFF_VM_AREA_STRUCT_VM_PGOFF) << LOCK_PAGE_SHIFT.get();
+    let begin = mapping.load::<u64>(&OFF_VM_AREA_STRUCT_VM_PGOFF) << PAGE_SHIFT.get();
     // SAFETY: the helper passes the place that it was given.
     unsafe {
         (*place).offset = begin + (*place).address - mapping.load::<u64>(&OFF_VM_AREA_STRUCT_VM_START);

@@ -6,6 +6,7 @@ use super::{
     sys::{self, must},
     wait,
 };
+use crate::support::memcg::MemoryCgroup;
 
 const PAGE: usize = 4096;
 /// What the thread that answers the faults of `fetched` sleeps before it does.
@@ -226,5 +227,44 @@ pub fn gated() {
             must(libc::SYS_munmap, [at as i64, 100 * PAGE as i64, 0, 0, 0, 0]);
             at
         });
+    }
+}
+
+/// In a cgroup with a limit: so many times a MiB of memory that the kernel may take back.
+pub fn reclaims(cgroup: u64, mibs: u64) {
+    MemoryCgroup::enter(cgroup);
+    must(libc::SYS_prctl, [libc::PR_SET_THP_DISABLE.into(), 1, 0, 0, 0, 0]);
+    for _ in 0..mibs {
+        let at = anonymous(256, 0);
+        write(at, 256);
+        must(libc::SYS_madvise, [at as i64, 256 * PAGE as i64, libc::MADV_FREE.into(), 0, 0, 0]);
+    }
+}
+
+/// In a cgroup with a limit: takes so many MiB, until it is killed.
+pub fn hog(cgroup: u64, mibs: u64) {
+    MemoryCgroup::enter(cgroup);
+    must(libc::SYS_prctl, [libc::PR_SET_THP_DISABLE.into(), 1, 0, 0, 0, 0]);
+    println!("hogging");
+    let pages = 256 * mibs as usize;
+    write(anonymous(pages, 0), pages);
+}
+
+/// Whom the kernel chooses first. Has so many MiB.
+pub fn victim(mibs: u64) {
+    std::fs::write("/proc/self/oom_score_adj", "1000").unwrap();
+    let pages = 256 * mibs as usize;
+    write(anonymous(pages, 0), pages);
+    println!("ready");
+    wait();
+}
+
+/// Most of the machine's memory in huge pages, for a moment.
+pub fn huge_pages() {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let kib: u64 = total.trim().trim_end_matches(" kB").parse().unwrap();
+    for pages in [kib / 2048, 0] {
+        std::fs::write("/proc/sys/vm/nr_hugepages", pages.to_string()).unwrap();
     }
 }

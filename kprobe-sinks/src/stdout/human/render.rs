@@ -5,11 +5,12 @@ use kprobe_core::{
     decode::DecodeError,
     event::{
         Aggregated, Arch, BlockFlags, BlockMerge, BlockOp, BlockRequest, Comm, Device, Entry, Event,
-        Histogram, IrqHard, IrqSoft, IrqSource, Lost, MemoryFaultMajor, MemoryFaultMinor, Origin, PageFault,
-        PipeCall, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling,
-        SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Submitter, TcpAccept, TcpConnect,
-        TcpOwner, TcpRecv, TcpRetransmit, TcpSend, TcpSocket, TcpState, Tgid, Tid, UnixRecv, UnixSend, Value,
-        WakeContext, errno_name, signal_name, softirq_name,
+        Histogram, IrqHard, IrqSoft, IrqSource, Lost, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor,
+        MemoryOomKill, MemoryReclaim, MemoryScope, Origin, PageFault, PipeCall, PipeRead, PipeWrite,
+        ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        SchedWaking, SecurityCapability, Submitter, TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit,
+        TcpSend, TcpSocket, TcpState, Tgid, Tid, UnixRecv, UnixSend, Value, WakeContext, errno_name,
+        signal_name, softirq_name,
     },
     pipeline::Enriched,
 };
@@ -58,6 +59,9 @@ impl Scene<'_> {
             Event::LockContention(event) => lock::put_contention(line, event),
             Event::IrqHard(event) => self.put_hard(line, event),
             Event::IrqSoft(event) => put_soft(line, event),
+            Event::MemoryReclaim(event) => put_reclaim(line, event),
+            Event::MemoryCompaction(event) => put_compaction(line, event),
+            Event::MemoryOomKill(event) => self.put_oom_kill(line, event),
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::PipeWrite(event) => put_pipe_write(line, event),
             Event::PipeRead(event) => put_pipe_read(line, event),
@@ -213,6 +217,23 @@ impl Scene<'_> {
         }
     }
 
+    fn put_oom_kill(&self, line: &mut Line<'_>, event: &MemoryOomKill) {
+        line.styled(FAILED, format_args!("out of memory"));
+        if let Some(cause) = event.cause {
+            put_scope(line, cause.scope);
+            if let Some(order) = cause.order {
+                line.put(format_args!(", for 2^{order} pages"));
+            }
+        }
+        line.put(format_args!(": kills "));
+        self.put_other(line, event.victim_tgid, event.victim_tid);
+        if let Some(sizes) = event.sizes {
+            let (anon, file, shmem) =
+                (sizes.anon_bytes >> 10, sizes.file_bytes >> 10, sizes.shmem_bytes >> 10);
+            line.put(format_args!(" ({anon} KiB anonymous, {file} KiB of files, {shmem} KiB shared)"));
+        }
+    }
+
     fn put_fork(&self, line: &mut Line<'_>, event: &ProcessFork) {
         let what = if event.is_thread() { "new thread" } else { "fork ->" };
         line.styled(WORD, format_args!("{what} "));
@@ -364,6 +385,34 @@ fn put_soft(line: &mut Line<'_>, event: &IrqSoft) {
     if event.nested_ns > 0 {
         line.put(format_args!(", {} of it in interrupts", Span(event.nested_ns)));
     }
+}
+
+fn put_scope(line: &mut Line<'_>, scope: MemoryScope) {
+    match scope {
+        MemoryScope::Cgroup(Some(id)) => line.put(format_args!(" in cgroup {id}")),
+        MemoryScope::Cgroup(None) => line.put(format_args!(" in a cgroup")),
+        _ => line.put(format_args!(" on the machine")),
+    }
+}
+
+fn put_reclaim(line: &mut Line<'_>, event: &MemoryReclaim) {
+    line.styled(WORD, format_args!("reclaims"));
+    put_scope(line, event.scope);
+    let (order, pages) = (event.order, event.reclaimed_pages);
+    line.put(format_args!(" for 2^{order} pages: {pages} freed, {}", Span(event.duration_ns())));
+}
+
+fn put_compaction(line: &mut Line<'_>, event: &MemoryCompaction) {
+    line.styled(WORD, format_args!("compacts"));
+    match event.order {
+        Some(order) => line.put(format_args!(" for 2^{order} pages: ")),
+        None => line.put(format_args!(" all: ")),
+    }
+    match event.result.name() {
+        Some(name) => line.put(format_args!("{name}")),
+        None => line.put(format_args!("result {}", event.result.0)),
+    }
+    line.put(format_args!(", {}", Span(event.duration_ns())));
 }
 
 fn put_capability(line: &mut Line<'_>, event: &SecurityCapability) {

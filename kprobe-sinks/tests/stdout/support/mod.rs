@@ -162,6 +162,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     samples.extend(processes());
     samples.extend(syscalls());
     samples.extend(faults());
+    samples.extend(shortages());
     samples.extend(security());
     samples.extend(pipes());
     samples.extend(unix_streams());
@@ -343,6 +344,55 @@ fn irq() -> Vec<Sample> {
         Sample::new(header, &abi::IrqSoft { begin_ns, nested_ns, vector, reserved: 0 }).comm(b"ls")
     });
     hard.into_iter().chain(soft).collect()
+}
+
+fn shortages() -> Vec<Sample> {
+    let header = |kind| at(29, kind);
+    let begin_ns = header(Kind::MEMORY_RECLAIM).ktime_ns - 1_500_000;
+    let reclaim = |scope, flags| {
+        let body = abi::MemoryReclaim {
+            begin_ns,
+            reclaimed_pages: 32,
+            cgroup_id: 77,
+            order: 1,
+            gfp: 0xcc0,
+            scope,
+            flags,
+        };
+        Sample::new(header(Kind::MEMORY_RECLAIM), &body).comm(b"ls")
+    };
+    let compaction = |order, result, flags| {
+        let body = abi::MemoryCompaction { begin_ns, order, gfp: 0xcc0, result, flags };
+        Sample::new(header(Kind::MEMORY_COMPACTION), &body).comm(b"ls")
+    };
+    let kill = |order, flags| {
+        let body = abi::MemoryOomKill {
+            victim_start_ns: 5,
+            total_vm_bytes: 8 << 20,
+            anon_bytes: 4 << 20,
+            file_bytes: 1 << 20,
+            shmem_bytes: 0,
+            cgroup_id: 77,
+            victim_tgid: 1300,
+            victim_tid: 1301,
+            order,
+            gfp: 0xcc0,
+            score_adj: -500,
+            flags,
+        };
+        Sample::new(header(Kind::MEMORY_OOM_KILL), &body).comm(b"ls")
+    };
+    let all = abi::OOM_HAS_SIZES | abi::OOM_HAS_CAUSE | abi::OOM_IN_CGROUP;
+    vec![
+        reclaim(abi::RECLAIM_GLOBAL, 0),
+        reclaim(abi::RECLAIM_CGROUP, 0),
+        reclaim(abi::RECLAIM_CGROUP, abi::RECLAIM_HAS_CGROUP),
+        compaction(9, 8, abi::COMPACTION_DIRECT),
+        compaction(-1, 99, abi::COMPACTION_SYNC),
+        kill(0, all),
+        kill(-1, abi::OOM_HAS_CAUSE),
+        kill(0, 0),
+    ]
 }
 
 fn security() -> Vec<Sample> {

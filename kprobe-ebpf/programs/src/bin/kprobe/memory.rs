@@ -1,4 +1,9 @@
-use kprobe_programs::fault;
+use kprobe_programs::{
+    args::{Args, Frame},
+    fault,
+    memory::{Direct, Probed},
+    oom, reclaim,
+};
 
 entry!(memory_fault_entry, "handle_mm_fault", fault::entered);
 kprobe!(memory_fault_kprobe, "handle_mm_fault", fault::entered_frame);
@@ -13,3 +18,24 @@ perf!(memory_fault_major_perf, fault::major_counted);
 exit!(memory_fault_minor_exit, "handle_mm_fault", fault::minor_returned);
 kretprobe!(memory_fault_minor_kretprobe, "handle_mm_fault", fault::minor_left);
 perf!(memory_fault_minor_perf, fault::minor_counted);
+
+btf!(memory_reclaim_begin_btf, "mm_vmscan_direct_reclaim_begin", reclaim::global_began::<Direct>);
+raw!(memory_reclaim_begin_raw, "mm_vmscan_direct_reclaim_begin", reclaim::global_began::<Probed>);
+btf!(memory_reclaim_end_btf, "mm_vmscan_direct_reclaim_end", reclaim::ended);
+raw!(memory_reclaim_end_raw, "mm_vmscan_direct_reclaim_end", reclaim::ended);
+btf!(memory_reclaim_memcg_begin_btf, "mm_vmscan_memcg_reclaim_begin", reclaim::cgroup_began::<Direct>);
+raw!(memory_reclaim_memcg_begin_raw, "mm_vmscan_memcg_reclaim_begin", reclaim::cgroup_began::<Probed>);
+btf!(memory_reclaim_memcg_end_btf, "mm_vmscan_memcg_reclaim_end", reclaim::ended);
+raw!(memory_reclaim_memcg_end_raw, "mm_vmscan_memcg_reclaim_end", reclaim::ended);
+
+btf!(memory_compaction_begin_btf, "mm_compaction_begin", reclaim::compaction_began);
+raw!(memory_compaction_begin_raw, "mm_compaction_begin", reclaim::compaction_began);
+btf!(memory_compaction_end_btf, "mm_compaction_end", reclaim::compaction_ended::<Direct>);
+raw!(memory_compaction_end_raw, "mm_compaction_end", reclaim::compaction_ended::<Probed>);
+
+entry!(memory_oom_entry, "out_of_memory", oom::entered);
+exit!(memory_oom_exit, "out_of_memory", |_: Args| oom::left());
+kprobe!(memory_oom_kprobe, "out_of_memory", oom::entered_frame);
+kretprobe!(memory_oom_kretprobe, "out_of_memory", |_: Frame| oom::left());
+btf!(memory_oom_kill_btf, "mark_victim", oom::marked::<Direct>);
+raw!(memory_oom_kill_raw, "mark_victim", oom::marked::<Probed>);

@@ -1,0 +1,60 @@
+//! A cgroup with a limit on its memory.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+
+const V2: &str = "/sys/fs/cgroup";
+const V1: &str = "/sys/fs/cgroup/memory";
+
+/// It is removed when dropped: whoever was in it must have ended.
+pub struct MemoryCgroup {
+    path: PathBuf,
+    pub is_v2: bool,
+}
+
+impl MemoryCgroup {
+    /// That of a test process. `id` is the test's own process.
+    fn at(id: u64) -> Self {
+        let controllers = fs::read_to_string(format!("{V2}/cgroup.controllers")).unwrap_or_default();
+        let is_v2 = controllers.split_whitespace().any(|controller| controller == "memory");
+        let path = PathBuf::from(if is_v2 { V2 } else { V1 }).join(format!("kprobe-test-{id}"));
+        Self { path, is_v2 }
+    }
+
+    pub fn new(limit_bytes: u64) -> Self {
+        let cgroup = Self::at(std::process::id().into());
+        if cgroup.is_v2 {
+            fs::write(format!("{V2}/cgroup.subtree_control"), "+memory").unwrap();
+        }
+        fs::create_dir(&cgroup.path).unwrap();
+        let limit = if cgroup.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
+        fs::write(cgroup.path.join(limit), limit_bytes.to_string()).unwrap();
+        cgroup
+    }
+
+    /// Moves this process there.
+    pub fn enter(id: u64) {
+        fs::write(Self::at(id).path.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    }
+
+    /// Its id, if it is in the v2 hierarchy.
+    pub fn id(&self) -> Option<u64> {
+        self.is_v2.then(|| fs::metadata(&self.path).unwrap().ino())
+    }
+
+    /// A number in one of its files, by its name.
+    pub fn number(&self, file: &str, name: &str) -> u64 {
+        let text = fs::read_to_string(self.path.join(file)).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} in {file}: {text}")).parse().unwrap()
+    }
+}
+
+impl Drop for MemoryCgroup {
+    fn drop(&mut self) {
+        // A process that has ended leaves it a moment later.
+        let _ = (0..100).find(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            fs::remove_dir(&self.path).is_ok()
+        });
+    }
+}
