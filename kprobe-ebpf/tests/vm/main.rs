@@ -17,6 +17,7 @@ mod ladders;
 mod memory;
 mod privacy;
 mod privilege;
+mod secrets;
 mod system;
 mod workloads;
 

@@ -7,7 +7,7 @@ use kprobe_core::{abi::Kind, event::Syscall};
 
 use kprobe_ebpf::{Filter, Recorder, Syscalls, host};
 
-use super::system::all;
+use super::system::every_family;
 use crate::support::{child::Workload, recording::Recording};
 
 crate::trials!(two_capabilities_are_enough, a_user_who_may_not_read_trace_events);
@@ -30,7 +30,7 @@ pub fn record() {
     rustix::thread::set_no_new_privs(true).unwrap();
     assert_eq!(caps::read(None, CapSet::Permitted).unwrap(), kept);
 
-    let mut recording = Recording::start(all());
+    let mut recording = Recording::start(every_family());
     let mut workload = Workload::start("getppid 1000 1");
     recording.run(&mut workload);
     let recorded = recording.finish();

@@ -1,12 +1,15 @@
 //! Recording everything.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use kprobe_core::{
     abi::Kind,
     event::{Event, ProcessExec, ProcessExit, ProcessFork, Syscall},
 };
-use kprobe_ebpf::{Filter, Lock, Process, Recorder, RecorderBuilder, Sched, Syscalls};
+use kprobe_ebpf::{
+    Block, Filter, Irq, Lock, Memory, Pipes, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
+    Tcp, UnixStreams,
+};
 
 use crate::support::{child::Workload, recording::Recording, times};
 
@@ -25,6 +28,19 @@ pub fn all() -> RecorderBuilder<All> {
         .require(Process::default())
         .require(Sched::default())
         .filter(Filter::all())
+}
+
+/// Everything that there is a probe for, each of its events.
+pub fn every_family() -> RecorderBuilder<impl Sized> {
+    all()
+        .require(Tcp::default())
+        .require(UnixStreams::default())
+        .require(Pipes::default())
+        .require(Block::default())
+        .require(Memory::default().minor_faults(1))
+        .require(Lock::default())
+        .require(Irq::default().min_duration(Duration::ZERO))
+        .require(Security::default())
 }
 
 fn a_workload_in_the_whole() {
