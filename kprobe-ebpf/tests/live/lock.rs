@@ -302,12 +302,22 @@ fn locks_of_the_kernel() {
     let (recorded, lines, _) = recorded(probe, "contention 3");
     check_contention(&recorded, &lines);
     let waits = recorded.all::<LockContention>();
-    // The file's lock and that of its place: each has one number all the time, and not the same.
-    let of = |class| {
-        let long = waits.iter().filter(|wait| wait.how.class() == class && wait.duration_ns() > 1_000_000);
-        long.map(|wait| wait.lock).collect::<BTreeSet<_>>()
+    // The file's lock and that of its place: each has one number all the time, and not the same. The thread may wait for
+    // others as well, but not within these calls.
+    let of = |class, of: i64| {
+        let calls = lines.iter().map(|line| numbers(line)).filter(|call| call[0] == of.unsigned_abs());
+        let longest = calls.filter_map(|call| {
+            let in_call = waits.iter().filter(|wait| {
+                wait.how.class() == class
+                    && u64::from(wait.origin.tid.0) == call[1]
+                    && wait.begin_ns >= call[2]
+                    && wait.origin.ktime_ns <= call[3]
+            });
+            in_call.max_by_key(|wait| wait.duration_ns()).filter(|wait| wait.duration_ns() > 1_000_000)
+        });
+        longest.map(|wait| wait.lock).collect::<BTreeSet<_>>()
     };
-    let (files, places) = (of("rwsem"), of("mutex"));
+    let (files, places) = (of("rwsem", libc::SYS_pwrite64), of("mutex", libc::SYS_write));
     assert!(files.len() == 1 && places.len() == 1 && files != places, "{files:?} {places:?}");
 }
 

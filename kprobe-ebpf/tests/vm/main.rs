@@ -11,6 +11,7 @@
 mod support;
 
 mod block;
+mod changes;
 mod end;
 mod irq;
 mod ladders;
@@ -30,6 +31,7 @@ fn main() {
         privacy::trials(),
         block::trials(),
         irq::trials(),
+        changes::trials(),
         memory::trials(),
     ];
     // Elsewhere there is nothing to run: recording a whole machine is for machines of our own.
