@@ -30,7 +30,7 @@ pub fn record() {
     rustix::thread::set_no_new_privs(true).unwrap();
     assert_eq!(caps::read(None, CapSet::Permitted).unwrap(), kept);
 
-    let mut recording = Recording::start(every_family());
+    let mut recording = Recording::start(every_family().ring_bytes(64 << 20));
     let mut workload = Workload::start("getppid 1000 1");
     recording.run(&mut workload);
     let recorded = recording.finish();

@@ -6,7 +6,10 @@ use std::{
     os::{
         fd::AsRawFd,
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+        unix::{
+            net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+            process::CommandExt as _,
+        },
     },
     process::Command,
     sync::Mutex,
@@ -41,17 +44,21 @@ pub fn run(in_name: u64) {
 
 /// Arguments, environment, name of the program.
 fn as_a_program(text: &str) {
-    let program = format!("/tmp/{SECRET}-program");
+    // The last part of the path would be the name of the process, which is recorded.
+    let folder = format!("/tmp/{SECRET}-programs");
+    fs::create_dir_all(&folder).unwrap();
+    let program = format!("{folder}/program");
     let _ = fs::remove_file(&program);
     std::os::unix::fs::symlink(own_path(), &program).unwrap();
     let status = Command::new(&program)
+        .arg0(text)
         .arg(text)
         .env("SECRET", text)
         .env(WORKLOAD, "secrets-of-exec")
         .status()
         .unwrap();
     assert!(status.success());
-    fs::remove_file(&program).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 fn fd(of: &impl AsRawFd) -> i64 {
