@@ -2,8 +2,10 @@
 
 use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, host};
 
+use serde_json::json;
+
 use super::{
-    in_vm,
+    fact, in_vm,
     recording::{Recorded, Recording},
 };
 
@@ -46,6 +48,11 @@ pub fn record<P: ProbeFamily>(
             }
         }
         assert_eq!(probe.rung.is_some(), probe.ladder.iter().any(|rung| rung.rung == only));
+        if probe.rung.is_some() {
+            fact(&json!({
+                "fact": "rung", "kernel": recorder.report().kernel, "probe": probe.probe, "rung": only, "outcome": "taken",
+            }));
+        }
     }
     let mut recording = Recording::of(recorder, |_| true);
     let mut workload = recording.spawn(workload);
