@@ -110,6 +110,14 @@ pub enum AttachError {
     /// An interval of no length, or room for no histogram.
     #[error("an interval must be longer than 0, and there must be room for at least one histogram")]
     AggregateOfNothing,
+    /// Room for more histograms than a map can have.
+    #[error("room for {found} histograms on each CPU: it can be {most} at most")]
+    AggregateOfTooMany {
+        /// What was asked for.
+        found: u32,
+        /// The most that there can be.
+        most: u32,
+    },
     /// A rung that was forbidden does not exist.
     #[error("no probe has a rung `{rung}`; there are {known}")]
     UnknownRung {

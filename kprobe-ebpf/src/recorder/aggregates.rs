@@ -95,7 +95,7 @@ pub(crate) struct Aggregates {
 impl Aggregation {
     /// Room in a table of a CPU.
     pub(crate) fn slots(&self) -> u32 {
-        if self.is_off() { 1 } else { self.most_keys.checked_next_power_of_two().unwrap_or(1 << 31) }
+        if self.is_off() { 1 } else { self.most_keys.next_power_of_two() }
     }
 }
 

@@ -36,6 +36,9 @@ const MOST_RINGS: usize = 64;
 /// Cgroups that one filter may name.
 const MOST_CGROUPS: usize = 16_384;
 
+/// On each CPU: 53 MB.
+const MOST_HISTOGRAMS: u32 = 1 << 16;
+
 /// Kinds of a user's own that have counters in the kernel, from [`Kind::USER`] on.
 const USER_KINDS: u16 = 16;
 
@@ -166,6 +169,7 @@ impl<Probes> RecorderBuilder<Probes> {
     /// How many histograms a CPU has room for in one interval, rounded up to a power of two: 512 if not set. Each takes 816
     /// bytes of kernel memory on each CPU. An event that finds no room for one more is not counted in any;
     /// [`Recorder::pair_counts`] has it as `uncounted`. A table that is nearly full may already refuse some.
+    /// [`check`](Self::check) refuses more than 65,536.
     #[must_use]
     pub fn aggregate_keys(mut self, most: u32) -> Self {
         self.aggregation.most_keys = most;
@@ -349,6 +353,12 @@ impl<Probes> RecorderBuilder<Probes> {
         }
         if self.aggregation.most_keys == 0 || self.aggregation.interval.is_zero() {
             return Err(AttachError::AggregateOfNothing);
+        }
+        if self.aggregation.most_keys > MOST_HISTOGRAMS {
+            return Err(AttachError::AggregateOfTooMany {
+                found: self.aggregation.most_keys,
+                most: MOST_HISTOGRAMS,
+            });
         }
         Ok(())
     }

@@ -11,11 +11,13 @@ use std::{
 
 /// Waits; `false` if the system refused to in either way.
 pub(super) fn wait() -> bool {
-    by_membarrier() || by_map_of_maps().is_ok()
+    by_map_of_maps().is_ok() || by_membarrier()
 }
 
-/// `MEMBARRIER_CMD_GLOBAL` is the kernel's `synchronize_rcu` (kernel/sched/membarrier.c). It needs no privilege, and is
-/// refused on a machine with `nohz_full` CPUs.
+/// For a process that has given up CAP_BPF. `MEMBARRIER_CMD_GLOBAL` is the kernel's `synchronize_rcu`
+/// (kernel/sched/membarrier.c). It needs no privilege, and is refused on a machine with `nohz_full` CPUs. With one CPU online it
+/// does nothing, because nobody else can be running then; since Linux 7.0 a thread can be in the middle of a program all the
+/// same.
 fn by_membarrier() -> bool {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: this command takes no pointers and changes nothing.

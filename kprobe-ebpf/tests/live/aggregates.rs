@@ -195,4 +195,6 @@ fn what_cannot_be_summed_up() {
     );
     let none = both().aggregate(Family::Syscall, By::Tgid).aggregate_keys(0).check();
     assert!(matches!(none, Err(AttachError::AggregateOfNothing)), "{none:?}");
+    let many = both().aggregate(Family::Syscall, By::Tgid).aggregate_keys(1 << 20).check().unwrap_err();
+    assert_eq!(many.to_string(), "room for 1048576 histograms on each CPU: it can be 65536 at most");
 }
