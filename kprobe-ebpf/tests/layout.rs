@@ -63,7 +63,7 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         IrqHard { begin_ns, number, flags }
         IrqSoft { begin_ns, nested_ns, vector, reserved }
         IrqSum { count, total_ns }
-        IrqCpu { soft, vector, device, hard_begin_ns, soft_begin_ns, nested_ns, reserved }
+        IrqCpu { soft, vector, device, hard_begin_ns, soft_begin_ns, nested_ns, is_own }
         SecurityCapability { capability, result, user_ns_level, flags }
         UnixSend { cookie, peer_cookie, start, end, inode, flags }
         UnixRecv { cookie, peer_cookie, start, end, inode, flags }
@@ -88,7 +88,7 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         HistogramSlot { kind, key, sum, counts }
         Counters { submitted, lost, lost_first_ns, lost_last_ns, lost_seen, considered, sampled_out }
         CpuState {
-            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, uncounted, reserved, counters,
+            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, uncounted, wakes, reserved, counters,
         }
         ReaderState { idle, check_mask, wake_bytes, lost, reserved }
         Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, changes, noticed, unsettled, histogram_half }

@@ -44,8 +44,10 @@ pub struct CpuState {
     pub unstored: [u64; FAMILIES],
     /// Events that should have been summed up and found no room for a histogram, by [`Family`](super::Family).
     pub uncounted: [u64; FAMILIES],
+    /// Not 0 from when a program has the reader woken until the interrupt comes that does it (`irq_work`).
+    pub wakes: u64,
     /// Room for later counters.
-    pub reserved: [u64; 13],
+    pub reserved: [u64; 12],
     /// By [`Kind::slot`](super::Kind::slot).
     pub counters: [Counters; SLOTS],
 }

@@ -63,8 +63,8 @@ pub struct IrqCpu {
     pub soft_begin_ns: u64,
     /// Of that time, so much was spent in hardware interrupts.
     pub nested_ns: u64,
-    /// 0.
-    pub reserved: u64,
+    /// Not 0 if that hardware interrupt wakes the reader.
+    pub is_own: u64,
 }
 
 const _: () = assert!(size_of::<IrqCpu>() == 8192);

@@ -36,6 +36,25 @@ impl Cpu {
         self.state
     }
 
+    /// The reader is about to be woken, by an interrupt on this CPU.
+    #[inline(always)]
+    pub fn wakes_reader(self) {
+        // SAFETY: an aligned word in a map element.
+        unsafe { (&raw mut (*self.state).wakes).write_volatile(1) };
+    }
+
+    /// Whether the interrupt has come that wakes the reader.
+    #[inline(always)]
+    pub fn takes_wake(self) -> bool {
+        // SAFETY: an aligned word in a map element, which nothing else on this CPU takes.
+        unsafe {
+            let wakes = &raw mut (*self.state).wakes;
+            let is_own = wakes.read_volatile() != 0;
+            wakes.write_volatile(0);
+            is_own
+        }
+    }
+
     /// Takes the number of the next record. A full barrier.
     #[inline(always)]
     pub fn next_seq(self) -> u64 {

@@ -261,7 +261,7 @@ pub fn emit_one_in<B: Body>(who: impl Who, now: u64, one_in: u32, body: impl FnO
     unsafe { (&raw mut (*record).header).write(header) };
     // SAFETY: likewise.
     unsafe { (&raw mut (*record).body).write(body()) };
-    room.submit(wake_up(ring, shard, seq));
+    room.submit(wake_up(cpu, ring, shard, seq));
 }
 
 const fn is_users(kind: Kind) -> bool {
@@ -339,7 +339,7 @@ fn lose(counters: *mut Counters, shard: u32, now: u64) {
 
 /// With which flags to submit record `seq`, so that the reader wakes up if it has to.
 #[inline(always)]
-fn wake_up(ring: Option<&Ring>, shard: u32, seq: u64) -> u64 {
+fn wake_up(cpu: Cpu, ring: Option<&Ring>, shard: u32, seq: u64) -> u64 {
     let (Some(ring), Some(reader)) = (ring, READERS.get_ptr_mut(shard)) else { return 0 };
     // SAFETY: the pointer is to a map element.
     let idle = unsafe { &raw mut (*reader).idle };
@@ -347,6 +347,7 @@ fn wake_up(ring: Option<&Ring>, shard: u32, seq: u64) -> u64 {
     // several programs that see it set, one wakes the reader.
     // SAFETY: an aligned word that both sides change as a whole.
     if unsafe { idle.read_volatile() } == 1 && atomic::exchange(idle, 0) == 1 {
+        cpu.wakes_reader();
         return BPF_RB_FORCE_WAKEUP.into();
     }
     // SAFETY: the pointer is to a map element, written by user space.
@@ -354,6 +355,7 @@ fn wake_up(ring: Option<&Ring>, shard: u32, seq: u64) -> u64 {
         ((&raw const (*reader).check_mask).read_volatile(), (&raw const (*reader).wake_bytes).read_volatile())
     };
     if seq as u32 & check_mask == 0 && unread_bytes(ring) >= wake_bytes {
+        cpu.wakes_reader();
         BPF_RB_FORCE_WAKEUP.into()
     } else {
         BPF_RB_NO_WAKEUP.into()

@@ -3,9 +3,7 @@
 //! An interrupt is served on the CPU that it hits, from its beginning to its end: so what is remembered of the beginning is
 //! kept by CPU. A softirq is interrupted by hardware interrupts, these by nothing that is counted here.
 
-use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE, btf_maps::Array, helpers::generated::bpf_get_smp_processor_id, macros::btf_map,
-};
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, btf_maps::Array, macros::btf_map};
 use kprobe_core::abi::{
     Family, IRQ_DEVICE_SUMS, IRQ_SOFT_SUMS, IRQ_VECTOR, IRQ_VECTOR_SUMS, IrqCpu, IrqHard, IrqSoft, IrqSum,
     select,
@@ -13,7 +11,7 @@ use kprobe_core::abi::{
 
 use crate::{
     args::Args,
-    cpu,
+    cpu::{self, Cpu},
     current::{CurrentTask, Who as _},
     emit::{emit, min_duration_ns, now},
     filter,
@@ -51,8 +49,7 @@ impl Word {
 
 #[inline(always)]
 fn here() -> Option<*mut IrqCpu> {
-    // SAFETY: the helper has no preconditions.
-    IRQS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+    IRQS.get_ptr_mut(cpu::number())
 }
 
 macro_rules! word {
@@ -73,6 +70,16 @@ fn count(sum: *mut IrqSum, total_ns: u64) {
 pub fn hard_began(_: Args) {
     if let Some(cpu) = here() {
         word!(cpu, hard_begin_ns).set(now());
+    }
+}
+
+/// `irq_work_entry(vector)`: by which the kernel also wakes whoever reads the records. A record of that would have to wake
+/// the reader again, and so on for ever.
+#[inline(always)]
+pub fn work_began(_: Args) {
+    if let (Some(irqs), Some(cpu)) = (here(), Cpu::current()) {
+        word!(irqs, is_own).set(cpu.takes_wake().into());
+        word!(irqs, hard_begin_ns).set(now());
     }
 }
 
@@ -113,6 +120,9 @@ fn hard_ended<M: Memory>(number: u32, flags: u32, sum: impl FnOnce(*mut IrqCpu) 
         return;
     }
     begin.set(0);
+    let is_own = word!(cpu, is_own);
+    let wakes_reader = is_own.get() != 0;
+    is_own.set(0);
     let duration = now.wrapping_sub(begin_ns);
     if let Some(sum) = sum(cpu) {
         count(sum, duration);
@@ -120,7 +130,7 @@ fn hard_ended<M: Memory>(number: u32, flags: u32, sum: impl FnOnce(*mut IrqCpu) 
     if word!(cpu, soft_begin_ns).get() != 0 {
         word!(cpu, nested_ns).add(duration);
     }
-    if let Some(who) = recorded::<M>(duration) {
+    if !wakes_reader && let Some(who) = recorded::<M>(duration) {
         emit(who, now, || IrqHard { begin_ns, number, flags });
     }
 }

@@ -1,13 +1,17 @@
 //! Interrupts of a whole machine.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
 
-use kprobe_core::event::softirq_name;
+use kprobe_core::event::{IrqHard, IrqSource, softirq_name};
 use kprobe_ebpf::{Filter, Irq, IrqKind, Recorder};
 
 use crate::support::{child::Workload, recording::Recording, times};
 
-crate::trials!(sums_as_the_kernel_counts);
+crate::trials!(sums_as_the_kernel_counts, a_record_does_not_call_for_another);
 
 /// Of `/proc/softirqs`, on all CPUs.
 fn softirqs() -> BTreeMap<String, u64> {
@@ -63,4 +67,25 @@ fn sums_as_the_kernel_counts() {
     assert!((least..=most).contains(&counted), "timer: {least} {counted} {most}");
     assert!(inner_end.0[3] - inner.0[3] >= u64::from(times(1000)), "{inner:?} {inner_end:?}");
     recording.finish().lossless();
+}
+
+/// The reader is woken for records by an interrupt: if that had one as well, there would be no end of it.
+fn a_record_does_not_call_for_another() {
+    const IRQ_WORK: u32 = 0xf6;
+    let builder =
+        Recorder::builder().require(Irq::default().min_duration(Duration::ZERO)).filter(Filter::all());
+    let mut recording = Recording::start(builder);
+    let counters = recording.recorder.irq_counters().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < deadline {
+        recording.poll();
+    }
+    let recorded = recording.finish();
+    let sums = counters.sums();
+    let served = sums.iter().filter(|sum| sum.source == IrqKind::Vector(IRQ_WORK)).map(|sum| sum.count);
+    let all = recorded.all::<IrqHard>();
+    let own = all.iter().filter(|irq| irq.source == IrqSource::Vector(IRQ_WORK)).count() as u64;
+    let served: u64 = served.sum();
+    // The reader was woken, and what else there is for such interrupts is little.
+    assert!(served > 0 && own <= served / 2, "{own} of {served}");
 }
