@@ -5,7 +5,9 @@ use std::{
     os::unix::fs::MetadataExt as _,
 };
 
-use kprobe_core::event::{Origin, TcpRecv, TcpRole, TcpSend, TcpSocket};
+use kprobe_core::event::{
+    Origin, TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit, TcpRole, TcpSend, TcpSocket, TcpState,
+};
 use kprobe_ebpf::{Filter, Recorder, Tcp};
 
 use crate::support::{
@@ -13,7 +15,7 @@ use crate::support::{
     rungs::rungs,
 };
 
-crate::trials!(every_way_and_family, together_and_apart, every_rung_of_transfers);
+crate::trials!(every_way_and_family, together_and_apart, every_rung_of_transfers, every_rung_of_connections);
 
 const MIB: u64 = 1 << 20;
 
@@ -158,4 +160,91 @@ fn every_rung_of_transfers() {
     }
     let least = if kprobe_ebpf::host::kernel_release().unwrap().at_least(7, 0) { 1 } else { 2 };
     assert!(sending >= least && receiving >= least, "{sending} {receiving}");
+}
+
+/// How a connection began, who had it, how it ended.
+fn check_lives(recorded: &Recorded, lines: &[String], tgid: u32, has: impl Fn(&str) -> bool, rung: &str) {
+    let line = |name: &str| -> Vec<u64> {
+        let line = lines.iter().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    };
+    let (accepted, unanswered, refused) = (line("accepted"), line("unanswered"), line("refused"));
+    let is_owner =
+        |owner: Option<TcpOwner>| owner.is_some_and(|owner| (owner.tgid.0, owner.tid.0) == (tgid, tgid));
+    let [client, server] = [accepted[0], accepted[1]].map(|port| port as u16);
+    let ports = |socket: &TcpSocket| (socket.local_port, socket.remote_port);
+
+    if has("tcp.connect") {
+        let connects = recorded.all::<TcpConnect>();
+        assert_eq!(connects.len(), 3, "{rung}: {connects:#?}");
+        assert!(connects.iter().all(|connect| is_owner(connect.owner)), "{rung}: {connects:#?}");
+        let connect =
+            |is: &dyn Fn(&TcpConnect) -> bool| *connects.iter().find(|connect| is(connect)).unwrap();
+        let good = connect(&|connect| ports(&connect.socket) == (client, server));
+        assert_eq!((good.ret, good.socket.role), (Some(0), Some(TcpRole::Connected)), "{rung}");
+        assert!(good.socket.cookie.is_none_or(|cookie| cookie == accepted[2]), "{rung}: {good:?}");
+        let bad = connect(&|connect| {
+            u64::from(connect.socket.remote_port) == refused[0] && connect.ret == Some(-111)
+        });
+        assert!(bad.begin_ns <= bad.origin.ktime_ns, "{rung}: {bad:?}");
+        let given_up = connect(&|connect| u64::from(connect.socket.local_port) == unanswered[0]);
+        assert_eq!(given_up.ret, None, "{rung}");
+        assert!(given_up.duration_ns() >= 1_300_000_000, "{rung}: {given_up:?}");
+    }
+    if has("tcp.retransmit") {
+        let all = recorded.all::<TcpRetransmit>();
+        let again: Vec<_> =
+            all.iter().filter(|again| u64::from(again.socket.local_port) == unanswered[0]).collect();
+        // As often as the kernel counted.
+        assert_eq!(again.len() as u64, unanswered[1], "{rung}: {all:#?}");
+        assert!(unanswered[1] >= 1);
+        for again in again {
+            assert!(again.syn && !again.fin && is_owner(again.owner), "{rung}: {again:?}");
+            assert_eq!((again.start, again.end, again.state.name()), (0, 0, "syn_sent"), "{rung}");
+        }
+    }
+    if has("tcp.accept") {
+        let accepts = recorded.all::<TcpAccept>();
+        let [accept] = &accepts[..] else { panic!("{rung}: {accepts:#?}") };
+        assert_eq!((accept.origin.tid.0, ports(&accept.socket)), (tgid, (server, client)), "{rung}");
+        assert!(accept.socket.cookie.is_none_or(|cookie| cookie == accepted[3]), "{rung}: {accept:?}");
+        // It stood in the queue while the other one waited.
+        assert!(accept.queued_ns.is_some_and(|queued_ns| queued_ns >= 1_300_000_000), "{rung}: {accept:?}");
+    }
+    if has("tcp.state") {
+        let states = recorded.all::<TcpState>();
+        let of = |local, remote| {
+            let own = states.iter().filter(move |state| ports(&state.socket) == (local, remote));
+            own.map(|state| (state.old.name(), state.new.name())).collect::<Vec<_>>()
+        };
+        let expected = [
+            ("close", "syn_sent"),
+            ("syn_sent", "established"),
+            ("established", "fin_wait1"),
+            ("fin_wait1", "fin_wait2"),
+            ("fin_wait2", "close"),
+        ];
+        // When it begins to ask it may have no port yet.
+        let seen = of(client, server);
+        assert!(expected.ends_with(&seen) && seen.len() >= 4, "{rung}: {seen:?}");
+        let expected = [("established", "close_wait"), ("close_wait", "last_ack"), ("last_ack", "close")];
+        assert!(of(server, client).ends_with(&expected), "{rung}: {:?}", of(server, client));
+    }
+}
+
+fn every_rung_of_connections() {
+    let rungs = rungs(Tcp::default());
+    for rung in &rungs {
+        let builder = Recorder::builder().probe(Tcp::default()).filter(Filter::none());
+        let others = rungs.iter().filter(|other| *other != rung);
+        let recorder = others.fold(builder, |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+        let on: Vec<_> = recorder.report().attached().map(|probe| probe.probe.clone()).collect();
+        let mut recording = Recording::of(recorder, |_| true);
+        let mut workload = recording.spawn("tcp-lives");
+        let lines = recording.run(&mut workload);
+        let recorded = recording.finish().lossless();
+        if recorded.skipped == 0 {
+            check_lives(&recorded, &lines, workload.tgid(), |event| on.iter().any(|on| on == event), rung);
+        }
+    }
 }

@@ -67,6 +67,7 @@ pub fn run(text: &str) -> ! {
         "pipe-writers" => pipe::many_writers(arg(0), arg(1)),
         "reads-input" => pipe::reads_input(arg(0)),
         "tcp" => tcp::transfers(&args),
+        "tcp-lives" => tcp::lives(),
         "unix-streams" => unix::transfers(arg(0)),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),

@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     thread,
 };
 
@@ -249,11 +249,68 @@ fn option<T>(stream: &TcpStream, level: i32, name: i32, value: &mut T) {
 }
 
 fn report(stream: &TcpStream) {
-    // `struct tcp_info`: `tcpi_bytes_acked` and `tcpi_bytes_received` are the 16th and 17th word.
-    let mut info = [0_u64; 40];
-    option(stream, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
-    let mut cookie = 0_u64;
-    option(stream, libc::SOL_SOCKET, libc::SO_COOKIE, &mut cookie);
+    // `tcpi_bytes_acked` and `tcpi_bytes_received` are the 16th and 17th word.
+    let (info, cookie) = (info(stream), cookie(stream));
     let port = stream.local_addr().unwrap().port();
     println!("{} {} {cookie} {port} {} {}", std::process::id(), sys::tid(), info[15], info[16]);
+}
+
+/// `struct tcp_info`, in words.
+fn info(stream: &TcpStream) -> [u64; 40] {
+    let mut info = [0_u64; 40];
+    option(stream, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
+    info
+}
+
+fn cookie(stream: &TcpStream) -> u64 {
+    let mut cookie = 0_u64;
+    option(stream, libc::SOL_SOCKET, libc::SO_COOKIE, &mut cookie);
+    cookie
+}
+
+/// Connections and their ends: one that is accepted late and closed in order, one that is refused, one that gets no answer
+/// and is given up. Writes a line for each, with the ports of both ends and what else there is to know.
+pub fn lives() {
+    let (listener, to) = listener(4);
+    // The queue of those that were not accepted yet has room for one.
+    sys::must(libc::SYS_listen, [listener.as_raw_fd().into(), 0, 0, 0, 0, 0]);
+    let client = TcpStream::connect(to).unwrap();
+    let own = client.local_addr().unwrap().port();
+    unanswered(to);
+    let server = listener.accept().unwrap().0;
+    (&client).write_all(&[7]).unwrap();
+    (&server).read_exact(&mut [0]).unwrap();
+    // The end of the stream is there before this one goes on.
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!((&server).read(&mut [0]).unwrap(), 0);
+    println!("accepted {own} {} {} {}", to.port(), cookie(&client), cookie(&server));
+    drop(server);
+    assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+    drop(client);
+    drop(listener);
+    let error = TcpStream::connect(to).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+    println!("refused {}", to.port());
+}
+
+fn unanswered(to: SocketAddr) {
+    let stream = i64::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK);
+    let socket = sys::must(libc::SYS_socket, [libc::AF_INET.into(), stream, 0, 0, 0, 0]) as i32;
+    let SocketAddr::V4(to) = to else { panic!("{to}") };
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
+        sin_zero: [0; 8],
+    };
+    let address = [(&raw const address) as i64, size_of_val(&address) as i64];
+    let connect = [socket.into(), address[0], address[1], 0, 0, 0];
+    assert_eq!(sys::call(libc::SYS_connect, connect), -i64::from(libc::EINPROGRESS));
+    // The first repetition is after a second.
+    thread::sleep(std::time::Duration::from_millis(1300));
+    // SAFETY: the descriptor is this function's own.
+    let socket = TcpStream::from(unsafe { OwnedFd::from_raw_fd(socket) });
+    // `tcpi_total_retrans` is the upper half of the 13th word.
+    let (again, port) = (info(&socket)[12] >> 32, socket.local_addr().unwrap().port());
+    println!("unanswered {port} {again} {}", cookie(&socket));
 }
