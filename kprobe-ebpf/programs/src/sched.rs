@@ -9,7 +9,8 @@ use kprobe_core::abi::{
 use crate::{
     aggregate::{self, Measured},
     args::Args,
-    context, cpu,
+    context,
+    cpu::{self, Cpu},
     current::{CurrentTask, Who as _},
     emit::{emit, now},
     filter,
@@ -94,56 +95,45 @@ pub fn migrate<M: Memory>(args: Args) {
     });
 }
 
-/// What is remembered of a thread where the kernel sums up.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Run {
-    /// When it was woken; 0 if it has run since.
-    ready_ns: u64,
-    /// When it got a CPU; 0 if it has none, or had it before recording began.
-    running_ns: u64,
-}
-
-/// Since when threads are ready or run.
+/// Since when threads that were woken are ready, where the kernel sums up; 0 for one that has run since.
 #[btf_map]
-pub static RUNS: TaskStorage<Run> = TaskStorage::new();
+pub static READY: TaskStorage<u64> = TaskStorage::new();
 
 #[inline(always)]
 fn is_summed_up() -> bool {
     aggregate::by(Family::Sched) != aggregate_by::NOTHING
 }
 
-/// Whoever leaves the CPU had it so long; whoever gets it has waited so long.
+/// Whoever leaves the CPU had it since the last switch there; whoever gets it has waited since it was woken.
 ///
 /// The scheduler holds the lock of the CPU's queue, so no other switch and no end of a wake-up of these threads is under way.
 #[inline(always)]
 fn sum_up<M: Memory>(prev: Task<M>, next: Task<M>) {
-    let now = now();
-    if filter::selects_current(prev.thread())
-        && let Some(run) = RUNS.find(prev.address().cast_mut().cast())
-    {
-        // SAFETY: the kernel gave the pointer to the thread's own value.
-        let running_ns = unsafe { (*run).running_ns };
-        if running_ns != 0 {
-            aggregate::count(CurrentTask(prev), Kind::SCHED_SWITCH, since(running_ns, now));
-            // SAFETY: likewise.
-            unsafe { (&raw mut (*run).running_ns).write(0) };
-        }
-    }
-    if !filter::selects(next, next.thread()) {
-        return;
-    }
-    let Some(run) = RUNS.make(next.address().cast_mut().cast()) else {
-        cpu::count_unstored(Family::Sched);
-        return;
+    let Some(state) = Cpu::current().map(Cpu::state) else { return };
+    let (now, prev_thread, next_thread) = (now(), prev.thread(), next.thread());
+    // SAFETY: the pointer is to a map element; only this program, on this CPU, uses these words.
+    let (tid, began_ns) = unsafe {
+        let (tid, began_ns) = (&raw mut (*state).runs_tid, &raw mut (*state).runs_since_ns);
+        let before = (tid.read(), began_ns.read());
+        tid.write(next_thread.tid.into());
+        began_ns.write(now);
+        before
     };
-    // SAFETY: likewise.
-    let ready_ns = unsafe { (*run).ready_ns };
+    // Not the same: recording began meanwhile.
+    if tid == u64::from(prev_thread.tid) && began_ns != 0 && filter::selects_current(prev_thread) {
+        aggregate::count(CurrentTask(prev), Kind::SCHED_SWITCH, since(began_ns, now));
+    }
+    if !filter::selects(next, next_thread) {
+        return;
+    }
+    let Some(ready) = READY.find(next.address().cast_mut().cast()) else { return };
+    // SAFETY: the kernel gave the pointer to the thread's own value.
+    let ready_ns = unsafe { ready.read() };
     if ready_ns != 0 {
         aggregate::count(CurrentTask(next), Kind::SCHED_WAKING, since(ready_ns, now));
+        // SAFETY: likewise.
+        unsafe { ready.write(0) };
     }
-    // SAFETY: likewise.
-    unsafe { run.write(Run { ready_ns: 0, running_ns: now }) };
 }
 
 #[inline(always)]
@@ -153,9 +143,9 @@ fn since(begin_ns: u64, now: u64) -> Measured {
 
 #[inline(always)]
 fn is_ready<M: Memory>(wakee: Task<M>) {
-    match RUNS.make(wakee.address().cast_mut().cast()) {
+    match READY.make(wakee.address().cast_mut().cast()) {
         // SAFETY: the kernel gave the pointer to the thread's own value.
-        Some(run) => unsafe { (&raw mut (*run).ready_ns).write(now()) },
+        Some(ready) => unsafe { ready.write(now()) },
         None => cpu::count_unstored(Family::Sched),
     }
 }

@@ -248,7 +248,7 @@ impl Setup<'_> {
                 match self.take(&mut attached.object, event, rung) {
                     Ok(()) => {
                         attached.storage.extend(rung.storage);
-                        attached.storage.extend(self.sums_up_threads(event).then_some("RUNS"));
+                        attached.storage.extend(self.sums_up_threads(event).then_some("READY"));
                         report.rung = Some(rung.name.to_owned());
                         Outcome::Taken
                     }
