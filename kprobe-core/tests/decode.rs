@@ -419,40 +419,6 @@ mod comes_back {
         }
 
         #[test]
-        fn block(request in any_abi::<abi::BlockRequest>(), mut merge in any_abi::<abi::BlockMerge>(), how in 0..4_u16) {
-            let has = |bit| request.flags & bit != 0;
-            let event: BlockRequest = decode(&request).expect("any value will do");
-            prop_assert_eq!(
-                (event.sector, event.bytes, event.status, event.requeues, event.bios),
-                (request.sector, request.bytes, request.status, request.requeues, request.bios)
-            );
-            prop_assert_eq!(event.device, Device { major: request.dev >> 20, minor: request.dev & 0xf_ffff });
-            let submitter = event.submitter.map(|by| (by.tgid.0, by.tid.0, by.cgroup_id, by.is_kernel_thread));
-            let origin = (request.origin_tgid, request.origin_tid, request.origin_cgroup_id, has(abi::BLOCK_KERNEL_THREAD));
-            prop_assert_eq!(submitter, has(abi::BLOCK_HAS_ORIGIN).then_some(origin));
-            prop_assert_eq!(event.charged_cgroup_id, has(abi::BLOCK_HAS_CHARGED).then_some(request.charged_cgroup_id));
-            prop_assert_eq!(event.queued_ns, has(abi::BLOCK_HAS_QUEUED).then_some(request.queued_ns));
-            prop_assert_eq!(event.issued_ns, has(abi::BLOCK_HAS_ISSUED).then_some(request.issued_ns));
-            prop_assert_eq!(event.queue_duration_ns().is_some(), event.queued_ns.is_some() && event.issued_ns.is_some());
-            prop_assert_eq!(event.device_duration_ns().is_some(), event.issued_ns.is_some());
-            prop_assert_eq!(event.duration_ns().is_some(), event.queued_ns.is_some());
-            prop_assert_eq!(event.error().is_some(), (1..=13).contains(&request.status));
-            for (flag, bit) in [(BlockFlags::SYNC, abi::BLOCK_SYNC), (BlockFlags::BIO, abi::BLOCK_BIO)] {
-                prop_assert_eq!(event.flags.has(flag), has(bit));
-            }
-
-            merge.how = how;
-            match decode::<BlockMerge>(&merge) {
-                Ok(event) => prop_assert_eq!(
-                    (event.queued_ns, event.sector, event.bytes, event.merged as u16),
-                    (merge.queued_ns, merge.sector, merge.bytes, how)
-                ),
-                Err(DecodeError::Value { offset, found, .. }) => prop_assert_eq!((offset, found), (HEADER + 58, 3)),
-                Err(error) => prop_assert!(false, "{}", error),
-            }
-        }
-
-        #[test]
         fn tcp(
             mut send in any_abi::<abi::TcpSend>(), mut again in any_abi::<abi::TcpRetransmit>(), mut change in any_abi::<abi::TcpState>(),
             mut connect in any_abi::<abi::TcpConnect>(), mut accept in any_abi::<abi::TcpAccept>(), flags in 0..256_u32, mapped in any::<bool>(),

@@ -1,14 +1,16 @@
 //! The committed schema is what the tables of fields give, every line follows it, and wrong lines do not.
 
-use std::{env, fs, path::PathBuf};
+use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
 use crate::support::{batch, everything, info, schema::generate};
 use kprobe_core::{
+    abi::Header,
     event::Registry,
     pipeline::{Ledger, ProbeRow, Sink},
 };
 use kprobe_sinks::stdout::{COMMON_FIELDS, END_FIELDS, JsonSink, START_FIELDS, describe_events};
 use serde_json::{Value, json};
+use zerocopy::FromBytes as _;
 
 fn docs(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(path)
@@ -40,6 +42,33 @@ fn the_committed_schema_is_generated() {
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == generated, "{} is out of date: run this test with UPDATE=1", path.display());
+}
+
+/// Records of a kind all have the same length, in the ring of 8 bytes more.
+#[test]
+fn the_bytes_of_each_event_are_documented() {
+    const BEGIN: &str = "<!-- bytes:begin -->\n";
+    let path = docs("src/overhead.md");
+    let page = fs::read_to_string(&path).expect("the page");
+    let (before, rest) = page.split_once(BEGIN).expect("the begin of the table");
+    let (_, after) = rest.split_once("<!-- bytes:end -->").expect("its end");
+    let mut table = String::from("| event | bytes |\n|---|---|\n");
+    let samples = everything();
+    for (kind, entry) in Registry::builtin().iter().filter(|(kind, _)| kind.slot().is_some()) {
+        let of = samples.iter().filter(|sample| {
+            Header::read_from_prefix(&sample.bytes).is_ok_and(|(header, _)| header.kind == kind.0)
+        });
+        let lengths: BTreeSet<_> = of.map(|sample| sample.bytes.len()).collect();
+        let length = lengths.first().expect("a sample of each kind");
+        assert_eq!(lengths.len(), 1, "{}: {lengths:?}", entry.name);
+        table += &format!("| `{}` | {length} |\n", entry.name);
+    }
+    let generated = format!("{before}{BEGIN}{table}<!-- bytes:end -->{after}");
+    if env::var_os("UPDATE").is_some() {
+        fs::write(&path, &generated).expect("the page can be written");
+    }
+    let page = fs::read_to_string(&path).unwrap_or_default();
+    assert!(page == generated, "{} is out of date: run this test with UPDATE=1", path.display());
 }
 
 #[test]

@@ -287,53 +287,6 @@ fn faults() -> Vec<Sample> {
     majors.into_iter().chain(minors).collect()
 }
 
-fn block() -> Vec<Sample> {
-    let header = at(40, Kind::BLOCK_REQUEST);
-    let of_known = abi::BLOCK_HAS_ORIGIN | abi::BLOCK_HAS_CHARGED | abi::BLOCK_HAS_QUEUED;
-    let read = abi::BlockRequest {
-        queued_ns: header.ktime_ns - 5_000,
-        issued_ns: header.ktime_ns - 4_000,
-        sector: 2048,
-        bytes: 4096,
-        origin_cgroup_id: 7,
-        charged_cgroup_id: 7,
-        dev: 8 << 20,
-        origin_tgid: 70,
-        origin_tid: 77,
-        flags: of_known | abi::BLOCK_HAS_ISSUED | abi::BLOCK_META | abi::BLOCK_SPLIT,
-        op: 0,
-        status: 0,
-        requeues: 1,
-        bios: 2,
-    };
-    let flush = abi::BlockRequest {
-        bytes: 0,
-        flags: of_known | abi::BLOCK_KERNEL_THREAD | abi::BLOCK_PREFLUSH | abi::BLOCK_SYNC,
-        op: 1,
-        ..read
-    };
-    let failed = abi::BlockRequest { op: 35, status: 10, flags: abi::BLOCK_HAS_ISSUED, bios: 0, ..read };
-    let odd = abi::BlockRequest { op: 99, status: 77, flags: 0, ..read };
-    let merge = |how| abi::BlockMerge {
-        queued_ns: 5,
-        sector: 2056,
-        bytes: 4096,
-        origin_cgroup_id: 7,
-        charged_cgroup_id: 7,
-        dev: 8 << 20,
-        origin_tgid: 70,
-        origin_tid: 77,
-        flags: of_known,
-        op: 1,
-        how,
-        reserved: 0,
-    };
-    let requests = [read, flush, failed, odd].map(|body| Sample::new(header, &body).comm(b"ls").other(b"dd"));
-    let merges = [abi::MERGE_BACK, abi::MERGE_FRONT, abi::MERGE_REQUEST]
-        .map(|how| Sample::new(at(41, Kind::BLOCK_MERGE), &merge(how)).comm(b"dd").other(b"dd"));
-    requests.into_iter().chain(merges).collect()
-}
-
 fn irq() -> Vec<Sample> {
     let header = at(50, Kind::IRQ_HARD);
     let begin_ns = header.ktime_ns - 150_000;
