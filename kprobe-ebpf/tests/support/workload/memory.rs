@@ -31,7 +31,10 @@ fn now() -> u64 {
 
 /// Says how many faults `work` took by the kernel's own count, and when: name, process, from, to, major, minor, and what
 /// `work` gave.
-fn measured(name: &str, work: impl FnOnce() -> usize) {
+///
+/// One function for all of them: the pages of its code are there after the first.
+#[inline(never)]
+fn measured(name: &str, work: &mut dyn FnMut() -> usize) {
     // What measuring itself takes, for example of a stack that a child shares since a fork, is not to fall on an edge.
     let _warm = (usage(), now());
     let before = usage();
@@ -85,15 +88,15 @@ pub fn faults() {
     std::env::set_current_dir(std::env::var_os("KPROBE_TEST_DISK").unwrap_or_else(|| "/tmp".into())).unwrap();
     must(libc::SYS_prctl, [libc::PR_SET_THP_DISABLE.into(), 1, 0, 0, 0, 0]);
     // What measuring itself takes.
-    measured("first", || 0);
-    measured("first", || 0);
-    measured("idle", || 0);
-    measured("new", || {
+    measured("first", &mut || 0);
+    measured("first", &mut || 0);
+    measured("idle", &mut || 0);
+    measured("new", &mut || {
         let at = anonymous(64, 0);
         write(at, 64);
         at
     });
-    measured("zero-then-new", || {
+    measured("zero-then-new", &mut || {
         let at = anonymous(16, 0);
         read(at, 16);
         write(at, 16);
@@ -102,29 +105,29 @@ pub fn faults() {
     let shared = anonymous(32, 0);
     write(shared, 32);
     let child = sys::fork(|| {
-        measured("first", || 0);
-        measured("copied", || {
+        measured("first", &mut || 0);
+        measured("copied", &mut || {
             write(shared, 32);
             shared
         });
     });
     assert_eq!(sys::wait_for(child), 0);
-    measured("by-the-kernel", || {
+    measured("by-the-kernel", &mut || {
         let at = anonymous(16, 0);
         let zeros = open(c"/dev/zero", libc::O_RDONLY);
         must(libc::SYS_read, [zeros.into(), at as i64, 16 * PAGE as i64, 0, 0, 0]);
         at
     });
-    measured("populated", || anonymous(16, libc::MAP_POPULATE));
+    measured("populated", &mut || anonymous(16, libc::MAP_POPULATE));
     remote();
-    measured("stack", || deeper(16));
-    measured("threads", || {
+    measured("stack", &mut || deeper(16));
+    measured("threads", &mut || {
         let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(|| write(anonymous(64, 0), 64))).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         0
     });
     let code = file(1);
-    measured("code", || {
+    measured("code", &mut || {
         let at = map(1, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE, code);
         // SAFETY: an instruction that returns (on x86).
         let function: extern "C" fn() = unsafe { std::mem::transmute(at) };
@@ -138,7 +141,7 @@ pub fn faults() {
     let status = std::fs::metadata(format!("/proc/self/fd/{cold}")).unwrap();
     let inode = std::os::unix::fs::MetadataExt::ino(&status);
     must(libc::SYS_fadvise64, [cold.into(), 0, 0, libc::POSIX_FADV_DONTNEED.into(), 0, 0]);
-    measured(&format!("cold:{inode}"), || {
+    measured(&format!("cold:{inode}"), &mut || {
         let at = map(64, libc::PROT_READ, libc::MAP_SHARED, cold);
         must(libc::SYS_madvise, [at as i64, 64 * PAGE as i64, libc::MADV_RANDOM.into(), 0, 0, 0]);
         read(at, 64);
@@ -165,7 +168,7 @@ fn remote() {
     });
     let bytes = [7_u8; 8 * PAGE];
     let vector = |at: usize| libc::iovec { iov_base: at as *mut _, iov_len: 8 * PAGE };
-    measured("remote", || {
+    measured("remote", &mut || {
         let (from, to) = (vector(bytes.as_ptr() as usize), vector(at));
         let (from, to) = (&raw const from as i64, &raw const to as i64);
         must(libc::SYS_process_vm_writev, [child.into(), from, 1, to, 1, 0]);
@@ -209,7 +212,7 @@ fn fetched() {
     });
     // Its own faults are not to fall on an edge of what is measured.
     crate::support::kernel::wait_until_asleep(server_tid.recv().unwrap());
-    measured("fetched", || {
+    measured("fetched", &mut || {
         read(at, PAGES);
         at
     });
@@ -221,7 +224,7 @@ pub fn gated() {
     must(libc::SYS_prctl, [libc::PR_SET_THP_DISABLE.into(), 1, 0, 0, 0, 0]);
     println!("ready");
     while wait() {
-        measured("new", || {
+        measured("new", &mut || {
             let at = anonymous(100, 0);
             write(at, 100);
             must(libc::SYS_munmap, [at as i64, 100 * PAGE as i64, 0, 0, 0, 0]);
