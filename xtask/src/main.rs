@@ -9,6 +9,7 @@ mod cache;
 mod debian;
 mod devices;
 mod ebpf;
+mod facts;
 mod initramfs;
 mod install;
 mod kernels;
@@ -50,6 +51,8 @@ enum Command {
     Check,
     /// Run all tests; installs what a tier lacks, saying what and why
     Test(tiers::Args),
+    /// Put what the tests in emulated machines found out about each kernel into docs/src/kernels.md
+    Facts,
     /// Boot a Debian kernel in an emulated machine and run a command in it as root
     Vm(vm_command::Args),
 }
@@ -83,6 +86,7 @@ fn run(command: &Command) -> Result<bool> {
         }
         Command::Check => tiers::check(),
         Command::Test(args) => tiers::run(args),
+        Command::Facts => facts::write().map(|()| true),
         Command::Vm(args) => vm_command::run(args).map(|()| true),
     }
 }

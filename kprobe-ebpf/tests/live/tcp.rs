@@ -12,7 +12,7 @@ use kprobe_ebpf::{Filter, Recorder, Tcp};
 
 use crate::support::{
     recording::{Recorded, Recording},
-    rungs::rungs,
+    rungs::{facts, rungs},
 };
 
 crate::trials!(every_way_and_family, together_and_apart, every_rung_of_transfers, every_rung_of_connections);
@@ -238,6 +238,7 @@ fn every_rung_of_connections() {
         let builder = Recorder::builder().probe(Tcp::default()).filter(Filter::none());
         let others = rungs.iter().filter(|other| *other != rung);
         let recorder = others.fold(builder, |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+        facts(recorder.report());
         let on: Vec<_> = recorder.report().attached().map(|probe| probe.probe.clone()).collect();
         let mut recording = Recording::of(recorder, |_| true);
         let mut workload = recording.spawn("tcp-lives");

@@ -1,6 +1,6 @@
 //! The same workload on every rung of a ladder.
 
-use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, host};
+use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, Report, host};
 
 use serde_json::json;
 
@@ -48,12 +48,8 @@ pub fn record<P: ProbeFamily>(
             }
         }
         assert_eq!(probe.rung.is_some(), probe.ladder.iter().any(|rung| rung.rung == only));
-        if probe.rung.is_some() {
-            fact(&json!({
-                "fact": "rung", "kernel": recorder.report().kernel, "probe": probe.probe, "rung": only, "outcome": "taken",
-            }));
-        }
     }
+    facts(recorder.report());
     let mut recording = Recording::of(recorder, |_| true);
     let mut workload = recording.spawn(workload);
     recording.run_to_any_end(&mut workload);
@@ -75,4 +71,13 @@ fn may_be_refused(rung: &str, reason: &str) -> bool {
 pub fn check_whole(rungs: usize) {
     let may_skip = host::kernel_release().unwrap().at_least(7, 0);
     assert!(rungs >= if may_skip { 1 } else { 2 }, "{rungs}");
+}
+
+/// For the documentation: which rungs this kernel has.
+pub fn facts(report: &Report) {
+    for probe in report.attached() {
+        fact(&json!({
+            "fact": "rung", "kernel": report.kernel, "probe": probe.probe, "rung": probe.rung, "outcome": "taken",
+        }));
+    }
 }

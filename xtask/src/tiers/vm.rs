@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{Args, session::Session, targets};
 use crate::{
     cache::Cache,
+    facts,
     initramfs::Entry,
     kernels::{Kernel, Series},
     repo, sh,
@@ -127,7 +128,7 @@ fn one(kernel: &Kernel, files: &[Entry], script: &str, timeout: Duration) -> Res
 
 /// Keeps what the tests found out about a kernel, for the documentation's table.
 fn facts(kernel: &Kernel, console: &str) -> Result<usize> {
-    let folder = repo::target().join("vm-facts");
+    let folder = facts::folder();
     fs::create_dir_all(&folder)?;
     let mut text = String::new();
     let mut count = 0;
