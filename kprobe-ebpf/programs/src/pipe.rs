@@ -379,29 +379,10 @@ pub mod function {
     /// The entry of `pipe_read(iocb, to)` or `pipe_write(iocb, from)`.
     #[inline(always)]
     pub fn entered(args: Args, call: PipeCall) {
-        start_of(storage::current(), args, call, When::Before);
-    }
-
-    #[inline(always)]
-    fn start_of(task: *mut task_struct, args: Args, call: PipeCall, when: When) {
         let iocb = Object::<Probed>::new(args.word(0) as *const u8);
         let inode = File::new(iocb.load(&OFF_KIOCB_KI_FILP)).inode();
         let (from, into) = if call == PipeCall::WRITE { (Inode::NONE, inode) } else { (inode, Inode::NONE) };
-        start(task, call, when, from, into);
-    }
-
-    /// The return of either.
-    #[inline(always)]
-    pub fn moved(args: Args, call: PipeCall) {
-        let task = storage::current();
-        let ret = args.word(2) as i64;
-        // It was in the function when the programs were attached.
-        if MOVING.find(task).is_none() && ret > 0 {
-            start_of(task, args, call, When::Late);
-        }
-        if let Some(moving) = MOVING.find(task) {
-            end(moving, task, call, ret);
-        }
+        start(storage::current(), call, When::Before, from, into);
     }
 
     /// The entry of `do_splice(in, off_in, out, off_out, len, flags)`.
@@ -431,7 +412,7 @@ pub mod function {
         begin(storage::current(), PipeCall::VMSPLICE, When::Before, |_| regs.load(&OFF_ARG_0));
     }
 
-    /// The return of one of the others, which has so many parameters.
+    /// The return of a function that has so many parameters.
     #[inline(always)]
     pub fn left(args: Args, call: PipeCall, params: usize) {
         let task = storage::current();

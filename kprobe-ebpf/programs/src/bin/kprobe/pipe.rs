@@ -13,9 +13,9 @@ tp!(pipe_enter_tp, "raw_syscalls", "sys_enter", |ctx| pipe::enter(Event::new(ctx
 tp!(pipe_exit_tp, "raw_syscalls", "sys_exit", |ctx| pipe::exit(Event::new(ctx)));
 
 entry!(pipe_write_entry, "anon_pipe_write", |args| function::entered(args, PipeCall::WRITE));
-exit!(pipe_write_exit, "anon_pipe_write", |args| function::moved(args, PipeCall::WRITE));
+exit!(pipe_write_exit, "anon_pipe_write", |args| function::left(args, PipeCall::WRITE, 2));
 entry!(pipe_read_entry, "anon_pipe_read", |args| function::entered(args, PipeCall::READ));
-exit!(pipe_read_exit, "anon_pipe_read", |args| function::moved(args, PipeCall::READ));
+exit!(pipe_read_exit, "anon_pipe_read", |args| function::left(args, PipeCall::READ, 2));
 entry!(pipe_splice_entry, "do_splice", function::splices);
 exit!(pipe_splice_exit, "do_splice", |args| function::left(args, PipeCall::SPLICE, 6));
 entry!(pipe_tee_entry, "do_tee", function::tees);
