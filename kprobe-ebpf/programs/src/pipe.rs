@@ -3,9 +3,8 @@
 //! The kernel does not count them, so the programs do: for every pipe that anybody uses, whoever is selected, or the
 //! positions that a selected thread is told would be wrong. Only records are filtered.
 //!
-//! A pipe's own number of buffers that were ever filled (`head`) tells what an address cannot: a pipe that has none is new,
-//! and one that has fewer than before is another one at the same address (also a named one that was closed by all and opened
-//! again). So nothing has to be forgotten when a pipe goes; what was not used for the longest time makes room.
+//! A pipe's own number of buffers that were ever filled (`head`) tells what address and inode cannot: a pipe that has none is
+//! new, and one that has fewer than before is one with a name that was closed by all and opened again. So nothing has to be forgotten when a pipe goes; what was not used for the longest time makes room.
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, task_struct},
@@ -40,7 +39,6 @@ use crate::{
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Pipe {
-    inode: u64,
     /// Bytes that were put in.
     written: u64,
     /// Bytes that were taken out.
@@ -52,9 +50,19 @@ pub struct Pipe {
     is_relative: u64,
 }
 
-/// By the address of its `struct pipe_inode_info`.
+/// What a pipe is known by. Not the address alone: of two threads that find another pipe there than was known, the later
+/// would forget what the first has already counted.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct PipeKey {
+    /// Of its `struct pipe_inode_info`.
+    address: u64,
+    inode: u64,
+}
+
+/// What is known of each pipe.
 #[btf_map]
-pub static PIPES: LruHashMap<u64, Pipe, 1> = LruHashMap::new();
+pub static PIPES: LruHashMap<PipeKey, Pipe, 1> = LruHashMap::new();
 
 /// One of the pipes of a call.
 #[derive(Clone, Copy)]
@@ -203,24 +211,23 @@ fn look(inode: Inode, when: When, side: Side) -> End {
         return End::NONE;
     }
     let number = inode.number();
-    let pipe = PIPES.get_ptr_mut(address);
+    let key = PipeKey { address, inode: number };
+    let pipe = PIPES.get_ptr_mut(key);
     // What is known first, and with a barrier, or another thread may fill a buffer and say so in between. `head` is the
     // lower half of its word.
     // SAFETY: the pointer is to a map element, whose words others change only as a whole; no bit is set.
     let known = pipe.map(|pipe| unsafe { atomic::fetch_or((&raw mut (*pipe).head).cast(), 0) } as u32);
     let head = object.load::<u32>(&OFF_PIPE_INODE_INFO_HEAD);
     if let (Some(pipe), Some(known)) = (pipe, known) {
-        // SAFETY: the pointer is to a map element; nobody changes the member.
-        if unsafe { (*pipe).inode } == number && head.wrapping_sub(known) as i32 >= 0 {
+        if head.wrapping_sub(known) as i32 >= 0 {
             // SAFETY: likewise. Of two threads the one that saw less may be the last, which is nothing to the comparison.
             unsafe { (&raw mut (*pipe).head).write_volatile(head) };
             return End { pipe: address, inode: number, moved: moved(pipe, side) };
         }
-        // Another pipe at the address of one that is gone.
-        let _ = PIPES.remove(address);
+        // One with a name that all had closed.
+        let _ = PIPES.remove(key);
     }
     let new = Pipe {
-        inode: number,
         written: if head == 0 { 0 } else { pipe_unread(address, head) },
         read: 0,
         head,
@@ -228,8 +235,8 @@ fn look(inode: Inode, when: When, side: Side) -> End {
         is_relative: u64::from(head != 0),
     };
     // Another thread that is as early may have put it there: that one then.
-    let _ = PIPES.insert(address, new, BPF_NOEXIST.into());
-    let Some(pipe) = PIPES.get_ptr_mut(address) else {
+    let _ = PIPES.insert(key, new, BPF_NOEXIST.into());
+    let Some(pipe) = PIPES.get_ptr_mut(key) else {
         cpu::count_unstored(Family::Pipe);
         return End::NONE;
     };
@@ -341,8 +348,7 @@ fn known(end: End) -> Option<*mut Pipe> {
     if end.pipe == 0 {
         return None;
     }
-    // SAFETY: the pointer is to a map element.
-    let pipe = PIPES.get_ptr_mut(end.pipe).filter(|pipe| unsafe { (**pipe).inode } == end.inode);
+    let pipe = PIPES.get_ptr_mut(PipeKey { address: end.pipe, inode: end.inode });
     if pipe.is_none() {
         cpu::count_unpaired(Family::Pipe);
     }
