@@ -4,7 +4,8 @@
 //! positions that a selected thread is told would be wrong. Only records are filtered.
 //!
 //! A pipe's own number of buffers that were ever filled (`head`) tells what address and inode cannot: a pipe that has none is
-//! new, and one that has fewer than before is one with a name that was closed by all and opened again. So nothing has to be forgotten when a pipe goes; what was not used for the longest time makes room.
+//! new, and one that has fewer than before is one with a name that was closed by all and opened again. So nothing has to be
+//! forgotten when a pipe goes; what was not used for the longest time makes room.
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, task_struct},
