@@ -21,6 +21,8 @@ const MESSAGE: &str = "struct msghdr *";
 const OFFSET: &str = "loff_t *";
 /// Any type that is not a pointer: kernels write `int` and `long` in more than one way.
 const NUMBER: &str = "a number";
+/// To what no program looks at.
+const POINTER: &str = "a pointer";
 
 /// What the programs take from each tracepoint, in order. What comes behind is nothing to them. One that is there more than
 /// once is right in any of these forms.
@@ -100,7 +102,8 @@ const FUNCTIONS: &[Function] = &[
     ("do_splice", &[FILE, OFFSET, FILE, OFFSET, NUMBER, NUMBER], NUMBER),
     ("do_tee", &[FILE, FILE, NUMBER, NUMBER], NUMBER),
     ("do_sendfile", &[NUMBER, NUMBER, OFFSET, NUMBER, NUMBER], NUMBER),
-    ("unix_stream_connect", &[SOCKET, "struct sockaddr *", NUMBER, NUMBER], NUMBER),
+    // An address, of a type that has another name since 7.0.
+    ("unix_stream_connect", &[SOCKET, POINTER, NUMBER, NUMBER], NUMBER),
     ("unix_socketpair", &[SOCKET, SOCKET], NUMBER),
     ("unix_stream_sendmsg", &[SOCKET, MESSAGE, NUMBER], NUMBER),
     ("unix_stream_recvmsg", &[SOCKET, MESSAGE, NUMBER, NUMBER], NUMBER),
@@ -200,7 +203,11 @@ fn types(btf: &Btf, tracepoint: &str) -> Option<Vec<String>> {
 }
 
 fn is_of(found: &str, expected: &str) -> bool {
-    if expected == NUMBER { !found.contains('*') } else { found == expected }
+    match expected {
+        NUMBER => !found.contains('*'),
+        POINTER => found.contains('*'),
+        _ => found == expected,
+    }
 }
 
 #[cfg(test)]
