@@ -16,7 +16,7 @@ pub mod aggregate_by {
     pub const TGID: u8 = 1;
     /// One for each cgroup.
     pub const CGROUP: u8 = 2;
-    /// One for each thing that events are about: the system call, the device, the interrupt's vector.
+    /// One for each thing that events are about: the system call, the device, the lock.
     pub const SUBJECT: u8 = 3;
     /// Not at all: each event gives a record.
     pub const NOTHING: u8 = u8::MAX;

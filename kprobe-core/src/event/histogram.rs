@@ -34,7 +34,7 @@ pub enum Aggregated {
     Tgid(Tgid),
     /// Their cgroup, by its id.
     Cgroup(u64),
-    /// What they are about: the number of the system call, of the device, of the interrupt's vector.
+    /// What they are about: the number of the system call or of the device, the address of a futex, the number of a lock.
     Subject(u64),
 }
 
@@ -119,8 +119,7 @@ impl TypedEvent for Histogram {
     const FIELDS: &'static [Field] = &[
         Field::new("of", Type::Text, "kind of the events that were counted"),
         Field::new("by", Type::Text, "what they have in common: kind, tgid, cgroup or subject"),
-        Field::new("subject", Type::U64, "what they are about: number of the system call, device, vector")
-            .optional(),
+        Field::new("subject", Type::U64, "what they are about: system call, device, futex, lock").optional(),
         Field::new("subject_name", Type::Text, "its name").optional(),
         Field::new(
             "from_ktime_ns",

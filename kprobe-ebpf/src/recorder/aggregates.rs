@@ -29,7 +29,7 @@ pub enum By {
     Tgid,
     /// The cgroup.
     Cgroup,
-    /// What the event is about: the system call, the device, the vector of an interrupt.
+    /// What the event is about: the system call, the device, the lock.
     Subject,
 }
 

@@ -12,7 +12,7 @@ use kprobe_ebpf::{Filter, Recorder, Tcp};
 
 use crate::support::{
     recording::{Recorded, Recording},
-    rungs::{facts, rungs},
+    rungs::{attach, check_whole, rungs},
 };
 
 crate::trials!(every_way_and_family, together_and_apart, every_rung_of_transfers, every_rung_of_connections);
@@ -129,9 +129,7 @@ fn every_rung_of_transfers() {
     assert_eq!(rungs.len(), 5, "{rungs:?}");
     let (mut sending, mut receiving) = (0, 0);
     for rung in &rungs {
-        let builder = Recorder::builder().probe(Tcp::default()).filter(Filter::none());
-        let others = rungs.iter().filter(|other| *other != rung);
-        let recorder = others.fold(builder, |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+        let recorder = attach(Tcp::default(), &rungs, rung);
         let has =
             |event| recorder.report().probes.iter().any(|probe| probe.probe == event && probe.rung.is_some());
         let (sends, receives) = (has("tcp.send"), has("tcp.recv"));
@@ -234,18 +232,19 @@ fn check_lives(recorded: &Recorded, lines: &[String], tgid: u32, has: impl Fn(&s
 
 fn every_rung_of_connections() {
     let rungs = rungs(Tcp::default());
+    let mut whole = 0;
     for rung in &rungs {
-        let builder = Recorder::builder().probe(Tcp::default()).filter(Filter::none());
-        let others = rungs.iter().filter(|other| *other != rung);
-        let recorder = others.fold(builder, |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
-        facts(recorder.report());
+        let recorder = attach(Tcp::default(), &rungs, rung);
         let on: Vec<_> = recorder.report().attached().map(|probe| probe.probe.clone()).collect();
         let mut recording = Recording::of(recorder, |_| true);
         let mut workload = recording.spawn("tcp-lives");
         let lines = recording.run(&mut workload);
         let recorded = recording.finish().lossless();
         if recorded.skipped == 0 {
-            check_lives(&recorded, &lines, workload.tgid(), |event| on.iter().any(|on| on == event), rung);
+            let has = |event: &str| on.iter().any(|on| on == event);
+            check_lives(&recorded, &lines, workload.tgid(), has, rung);
+            whole += usize::from(has("tcp.connect") && has("tcp.retransmit") && has("tcp.state"));
         }
     }
+    check_whole(whole);
 }

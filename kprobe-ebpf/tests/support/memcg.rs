@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
+use super::kernel::Deadline;
+
 const V2: &str = "/sys/fs/cgroup";
 const V1: &str = "/sys/fs/cgroup/memory";
 
@@ -52,9 +54,8 @@ impl MemoryCgroup {
 impl Drop for MemoryCgroup {
     fn drop(&mut self) {
         // A process that has ended leaves it a moment later.
-        let _ = (0..100).find(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            fs::remove_dir(&self.path).is_ok()
+        Deadline::wait_for("an empty cgroup", || {
+            fs::remove_dir(&self.path).is_ok() || std::thread::panicking()
         });
     }
 }

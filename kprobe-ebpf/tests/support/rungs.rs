@@ -1,6 +1,6 @@
 //! The same workload on every rung of a ladder.
 
-use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, Report, host};
+use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, host};
 
 use serde_json::json;
 
@@ -25,6 +25,19 @@ pub fn rungs<P: ProbeFamily>(probe: P) -> Vec<String> {
     rungs
 }
 
+/// A recorder on this rung alone. Events that have no such rung are off.
+pub fn attach<P: ProbeFamily>(probe: P, rungs: &[String], only: &str) -> Recorder<(P, ())> {
+    let others = rungs.iter().filter(|rung| *rung != only);
+    let recorder = others.fold(builder(probe), |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+    // For the documentation.
+    for probe in recorder.report().attached() {
+        fact(&json!({
+            "fact": "rung", "kernel": recorder.report().kernel, "probe": probe.probe, "rung": only, "outcome": "taken",
+        }));
+    }
+    recorder
+}
+
 /// What is recorded on this rung alone, and what the workload wrote. Events that have no such rung are off. `None` if this
 /// machine does not have it, or if the kernel skipped programs there.
 pub fn record<P: ProbeFamily>(
@@ -33,8 +46,7 @@ pub fn record<P: ProbeFamily>(
     only: &str,
     workload: &str,
 ) -> Option<(Recorded, Vec<String>, u32)> {
-    let others = rungs.iter().filter(|rung| *rung != only);
-    let recorder = others.fold(builder(probe), |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+    let recorder = attach(probe, rungs, only);
     for probe in &recorder.report().probes {
         for rung in &probe.ladder {
             match &rung.outcome {
@@ -49,7 +61,6 @@ pub fn record<P: ProbeFamily>(
         }
         assert_eq!(probe.rung.is_some(), probe.ladder.iter().any(|rung| rung.rung == only));
     }
-    facts(recorder.report());
     let mut recording = Recording::of(recorder, |_| true);
     let mut workload = recording.spawn(workload);
     recording.run_to_any_end(&mut workload);
@@ -71,13 +82,4 @@ fn may_be_refused(rung: &str, reason: &str) -> bool {
 pub fn check_whole(rungs: usize) {
     let may_skip = host::kernel_release().unwrap().at_least(7, 0);
     assert!(rungs >= if may_skip { 1 } else { 2 }, "{rungs}");
-}
-
-/// For the documentation: which rungs this kernel has.
-pub fn facts(report: &Report) {
-    for probe in report.attached() {
-        fact(&json!({
-            "fact": "rung", "kernel": report.kernel, "probe": probe.probe, "rung": probe.rung, "outcome": "taken",
-        }));
-    }
 }
