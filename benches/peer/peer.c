@@ -80,6 +80,23 @@ static int on_record(void *context, void *data, size_t size)
 	return 0;
 }
 
+/* Looks at the header alone, which is half of `struct record`. */
+static int on_header(void *context, void *data, size_t size)
+{
+	struct seen *seen = context;
+	const struct record *r = data;
+	uint64_t number = r->seq;
+
+	uint64_t wrong = (r->ktime_ns ^ number) | (r->cgroup_id ^ number * 0x01010101) |
+			 ((r->tgid | (uint64_t)r->tid << 32) ^ number * 0x00010001) |
+			 (uint16_t)((r->kind ^ KIND_SYSCALL) | r->cpu) | (r->seq ^ seen->next);
+
+	seen->errors += size < 32 || wrong != 0;
+	seen->next = r->seq + 1;
+	seen->records++;
+	return 0;
+}
+
 static uint64_t percentile(const struct seen *seen, uint64_t per_mille)
 {
 	uint64_t left = (seen->records * per_mille + 999) / 1000;
@@ -92,9 +109,9 @@ static uint64_t percentile(const struct seen *seen, uint64_t per_mille)
 	return BUCKETS;
 }
 
-static struct ring_buffer *open_ring(int fd, struct seen *seen)
+static struct ring_buffer *open_ring(int fd, ring_buffer_sample_fn on_sample, struct seen *seen)
 {
-	struct ring_buffer *ring = ring_buffer__new(fd, on_record, seen, NULL);
+	struct ring_buffer *ring = ring_buffer__new(fd, on_sample, seen, NULL);
 
 	if (!ring) {
 		perror("ring_buffer__new");
@@ -103,19 +120,37 @@ static struct ring_buffer *open_ring(int fd, struct seen *seen)
 	return ring;
 }
 
-static void resident(int ring_fd, int prog_fd, unsigned cycles, unsigned per_cycle)
+static void pin(int core)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(core, &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus)) {
+		perror("sched_setaffinity");
+		exit(1);
+	}
+}
+
+/* Filled on the core `producer`, by this very thread, and drained on the core `consumer`. */
+static void drain(int ring_fd, int prog_fd, unsigned cycles, unsigned per_cycle, ring_buffer_sample_fn on_sample,
+		  int producer, int consumer)
 {
 	struct seen seen = {0};
-	struct ring_buffer *ring = open_ring(ring_fd, &seen);
+	struct ring_buffer *ring = open_ring(ring_fd, on_sample, &seen);
 	char packet[64] = {0};
 	uint64_t ns = 0, cpu_ns = 0;
 
 	for (unsigned cycle = 0; cycle < cycles; cycle++) {
 		LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = packet, .data_size_in = sizeof(packet), .repeat = per_cycle);
+		if (producer != consumer)
+			pin(producer);
 		if (bpf_prog_test_run_opts(prog_fd, &run)) {
 			perror("bpf_prog_test_run");
 			exit(1);
 		}
+		if (producer != consumer)
+			pin(consumer);
 		uint64_t cpu_from = now(CLOCK_THREAD_CPUTIME_ID), from = now(CLOCK_MONOTONIC);
 		ring_buffer__consume(ring);
 		ns += now(CLOCK_MONOTONIC) - from;
@@ -128,7 +163,7 @@ static void resident(int ring_fd, int prog_fd, unsigned cycles, unsigned per_cyc
 static void sustained(int ring_fd, int with_delays)
 {
 	struct seen seen = {.delays = with_delays ? calloc(BUCKETS, sizeof(uint32_t)) : NULL};
-	struct ring_buffer *ring = open_ring(ring_fd, &seen);
+	struct ring_buffer *ring = open_ring(ring_fd, on_record, &seen);
 
 	printf("ready\n");
 	fflush(stdout);
@@ -145,24 +180,20 @@ static void sustained(int ring_fd, int with_delays)
 int peer_main(int argc, char **argv)
 {
 	char line[128];
-	unsigned a, b;
-	cpu_set_t cpus;
+	unsigned a, b, c;
 
 	if (argc != 5) {
 		fprintf(stderr, "usage: %s CORE RING_FD READERS_FD PROGRAM_FD\n", argv[0]);
 		return 2;
 	}
-	int ring_fd = atoi(argv[2]), prog_fd = atoi(argv[4]);
+	int core = atoi(argv[1]), ring_fd = atoi(argv[2]), prog_fd = atoi(argv[4]);
 
-	CPU_ZERO(&cpus);
-	CPU_SET(atoi(argv[1]), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus)) {
-		perror("sched_setaffinity");
-		return 1;
-	}
+	pin(core);
 	while (fgets(line, sizeof(line), stdin)) {
 		if (sscanf(line, "resident %u %u", &a, &b) == 2)
-			resident(ring_fd, prog_fd, a, b);
+			drain(ring_fd, prog_fd, a, b, on_record, core, core);
+		else if (sscanf(line, "routed %u %u %u", &a, &b, &c) == 3)
+			drain(ring_fd, prog_fd, a, b, on_header, c, core);
 		else if (sscanf(line, "sustained %u", &a) == 1)
 			sustained(ring_fd, a);
 		else if (!strncmp(line, "version", 7))

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::{
-    bpf::{Producer, Program, Rings, Wakeups},
+    bpf::{Producer, Program, RECORD, Rings, Wakeups},
     child::Talker,
     machine::CONSUMER_CORE,
     outcome::Work,
@@ -25,8 +25,14 @@ pub(crate) struct Contest {
 impl Contest {
     /// `peer`: program of the other consumer.
     pub(crate) fn new(ring_bytes: u32, peer: &Path) -> Result<Self> {
+        Self::of_records(RECORD, ring_bytes, peer)
+    }
+
+    /// With records of so many bytes.
+    pub(crate) fn of_records(record_bytes: i32, ring_bytes: u32, peer: &Path) -> Result<Self> {
         let rings = Rings::new(ring_bytes).context("create maps (are you root?)")?;
-        let filler = Producer::load(&rings, Wakeups::Never, false).context("load the filler")?;
+        let filler = Producer::load_sized(&rings, Wakeups::Never, false, record_bytes);
+        let filler = filler.context("load the filler")?;
         let this = std::env::current_exe()?;
         let ours = start(Command::new(this).arg("consumer"), &rings, &filler.one)?;
         let theirs = start(&mut Command::new(peer), &rings, &filler.one)?;

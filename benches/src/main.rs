@@ -1,4 +1,4 @@
-//! Side-by-side measurements of kprobe and its peers: one command, one table.
+//! Side-by-side measurements of kprobe and its peers: one command, a table for each test.
 //!
 //! Contestants take turns on the same two cores, each in a process of its own, and check the number and the contents of
 //! every record. A round of turns during which others used the cores is thrown away.
@@ -14,6 +14,8 @@ mod bpftrace;
 mod child;
 mod consumer;
 mod contest;
+mod costs;
+mod drained;
 mod emitted;
 mod filtered;
 mod harness;
@@ -22,16 +24,18 @@ mod outcome;
 mod peer;
 mod recorder;
 mod report;
-mod resident;
 mod stats;
 mod summed;
 mod sustained;
 mod switches;
 mod workload;
 
-use std::{os::fd::RawFd, path::PathBuf};
+use std::{
+    os::fd::RawFd,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
@@ -41,13 +45,15 @@ use crate::{
     report::{Page, Report},
 };
 
-/// Measures kprobe beside its peers and prints one table in markdown. Needs root and two cores.
+const ALTERNATIONS: usize = 30;
+
+/// Measures kprobe beside its peers and prints tables in markdown. Needs root and two cores.
 #[derive(Parser)]
 struct Args {
     /// What to measure; all of it if nothing is named.
     tests: Vec<Test>,
     /// Turns of each contestant.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = ALTERNATIONS)]
     alternations: usize,
     /// A smoke run: 3 short turns, figures that mean nothing.
     #[arg(long)]
@@ -55,9 +61,9 @@ struct Args {
     /// Install nothing.
     #[arg(long)]
     offline: bool,
-    /// Also puts the table into this page, between the lines `<!-- bench:begin -->` and `<!-- bench:end -->`. Only with
-    /// all tests.
-    #[arg(long, value_name = "PAGE", conflicts_with_all = ["quick", "tests"])]
+    /// Also puts what each test prints into this page, for T1 between the lines `<!-- bench:T1 -->` and
+    /// `<!-- bench:T1:end -->`, as soon as it is measured.
+    #[arg(long, value_name = "PAGE", conflicts_with = "quick")]
     write: Option<PathBuf>,
     #[command(subcommand)]
     internal: Option<Internal>,
@@ -68,6 +74,8 @@ struct Args {
 enum Test {
     /// Drain a resident ring; vs libbpf.
     T1,
+    /// Drain what another core has put into a ring, headers alone; vs libbpf.
+    T2,
     /// Sustained hand-off; vs libbpf.
     T3,
     /// Durations of system calls, summed up in the kernel; vs bpftrace `hist`.
@@ -78,6 +86,8 @@ enum Test {
     T6,
     /// Switches and wake-ups, recorded and summed up; vs nothing attached.
     T7,
+    /// What each family adds to its event and to other calls.
+    Costs,
 }
 
 #[derive(Subcommand)]
@@ -105,59 +115,95 @@ fn main() -> Result<()> {
     }
     ensure!(args.alternations > 0, "--alternations must be at least 1");
     let effort = Effort { alternations: if args.quick { 3 } else { args.alternations }, quick: args.quick };
-    let wants = |test| args.tests.is_empty() || args.tests.contains(&test);
-    let page = args.write.as_deref().map(Page::open).transpose()?;
-    let needs_libbpf = wants(Test::T1) || wants(Test::T3);
-    let libbpf = needs_libbpf.then(|| peer::build(args.offline)).transpose()?;
-    let bpftrace =
-        (wants(Test::T4) || wants(Test::T5)).then(|| Bpftrace::install(args.offline)).transpose()?;
+    let wanted: Vec<Test> = Test::value_variants().iter().copied().filter(|test| args.wants(*test)).collect();
+    let mut page = args.write.as_deref().map(Page::open).transpose()?;
+    let peers = Peers::install(&wanted, args.offline)?;
     machine::take_precedence()?;
     machine::pin(machine::PRODUCER_CORE)?;
+    for test in wanted {
+        let name = test.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        eprintln!("{name}");
+        let mut report = Report::new(args.command(&name));
+        test.measure(&peers, effort, &mut report)?;
+        if effort.quick {
+            report.notes.push("A smoke run: the figures mean nothing.".to_owned());
+        }
+        println!("{report}");
+        if let Some(page) = &mut page {
+            page.write(&name, &report)?;
+        }
+    }
+    Ok(())
+}
 
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let command = format!("cargo run --release -p kprobe-benches -- {}", words.join(" "));
-    let command = command.trim_end_matches(" -- ").to_owned();
-    let mut report = Report { command, peers: Vec::new(), rows: Vec::new(), notes: Vec::new() };
-    if let Some(libbpf) = &libbpf {
-        if wants(Test::T1) {
-            eprintln!("T1");
-            let mut contest = Contest::new(resident::RING_BYTES, libbpf)?;
-            report.peers.push(contest.peer_version()?);
-            report.rows.push(resident::measure(&mut contest, effort)?);
+impl Args {
+    fn wants(&self, test: Test) -> bool {
+        self.tests.is_empty() || self.tests.contains(&test)
+    }
+
+    /// How to measure this test again.
+    fn command(&self, test: &str) -> String {
+        let mut command = format!("cargo run --release -p kprobe-benches -- {test}");
+        if self.quick {
+            command += " --quick";
+        } else if self.alternations != ALTERNATIONS {
+            command += &format!(" --alternations {}", self.alternations);
         }
-        if wants(Test::T3) {
-            eprintln!("T3");
-            let mut contest = Contest::new(sustained::RING_BYTES, libbpf)?;
-            report.peers.push(contest.peer_version()?);
-            let (rows, note) = sustained::measure_rate(&mut contest, effort)?;
-            report.rows.extend(rows);
-            report.notes.push(note);
-            report.rows.extend(sustained::measure_delay(&mut contest, effort)?);
+        command
+    }
+}
+
+/// Whom the wanted tests compare with.
+struct Peers {
+    libbpf: Option<PathBuf>,
+    bpftrace: Option<Bpftrace>,
+}
+
+impl Peers {
+    fn install(wanted: &[Test], offline: bool) -> Result<Self> {
+        let wants = |some: &[Test]| some.iter().any(|test| wanted.contains(test));
+        Ok(Self {
+            libbpf: wants(&[Test::T1, Test::T2, Test::T3]).then(|| peer::build(offline)).transpose()?,
+            bpftrace: wants(&[Test::T4, Test::T5]).then(|| Bpftrace::install(offline)).transpose()?,
+        })
+    }
+
+    fn libbpf(&self) -> Result<&Path> {
+        self.libbpf.as_deref().context("libbpf was not built")
+    }
+
+    fn bpftrace(&self, report: &mut Report) -> Result<&Bpftrace> {
+        let bpftrace = self.bpftrace.as_ref().context("bpftrace was not installed")?;
+        report.peer = Some(bpftrace.version()?);
+        Ok(bpftrace)
+    }
+}
+
+impl Test {
+    fn measure(self, peers: &Peers, effort: Effort, report: &mut Report) -> Result<()> {
+        match self {
+            Self::T1 => drained::measure_resident(peers.libbpf()?, effort, report)?,
+            Self::T2 => drained::measure_routed(peers.libbpf()?, effort, report)?,
+            Self::T3 => {
+                let mut contest = Contest::new(sustained::RING_BYTES, peers.libbpf()?)?;
+                report.peer = Some(contest.peer_version()?);
+                let (rows, note) = sustained::measure_rate(&mut contest, effort)?;
+                report.rows.extend(rows);
+                report.notes.push(note);
+                report.rows.extend(sustained::measure_delay(&mut contest, effort)?);
+            }
+            Self::T4 => {
+                let bpftrace = peers.bpftrace(report)?;
+                report.add(summed::measure(bpftrace, effort)?);
+            }
+            Self::T5 => {
+                let bpftrace = peers.bpftrace(report)?;
+                report.add(emitted::measure(bpftrace, effort)?);
+            }
+            Self::T6 => report.rows.push(filtered::measure(effort)?),
+            Self::T7 => report.rows.extend(switches::measure(effort)?),
+            Self::Costs => report.costs = costs::measure(effort)?,
         }
+        Ok(())
     }
-    if let Some(bpftrace) = &bpftrace {
-        report.peers.push(bpftrace.version()?);
-        if wants(Test::T4) {
-            eprintln!("T4");
-            report.add(summed::measure(bpftrace, effort)?);
-        }
-        if wants(Test::T5) {
-            eprintln!("T5");
-            report.add(emitted::measure(bpftrace, effort)?);
-        }
-    }
-    if wants(Test::T6) {
-        eprintln!("T6");
-        report.rows.push(filtered::measure(effort)?);
-    }
-    if wants(Test::T7) {
-        eprintln!("T7");
-        report.rows.extend(switches::measure(effort)?);
-    }
-    report.peers.dedup();
-    if effort.quick {
-        report.notes.push("A smoke run: the figures mean nothing.".to_owned());
-    }
-    println!("{report}");
-    page.map_or(Ok(()), |page| page.write(&report))
 }

@@ -13,7 +13,10 @@ use kprobe_core::{
     event::{Aggregated, Event, Histogram, Syscall, Tgid},
     pipeline::{Batch, BatchBuf, Gaps, Source as _},
 };
-use kprobe_ebpf::{By, Filter, Recorder, RecorderBuilder, Sched, Syscalls};
+use kprobe_ebpf::{
+    By, Filter, Lock, Memory, Pipes, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls, Tcp,
+    UnixStreams,
+};
 
 use crate::{
     child::{Talker, say},
@@ -57,6 +60,11 @@ impl OurRecorder {
         self.begin("sum-up-switches", child)
     }
 
+    /// Records all that a family has of a process.
+    pub(crate) fn record_family(&mut self, family: &str, child: u32) -> Result<()> {
+        self.begin(family, child)
+    }
+
     fn begin(&mut self, what: &str, child: u32) -> Result<()> {
         self.0.tell(&format!("{what} {child} {}", std::process::id()))?;
         self.0.ready()
@@ -97,11 +105,37 @@ pub(crate) fn serve(core: usize) -> Result<()> {
             "sum-up-switches" => {
                 record(builder.require(sched).aggregate(Family::Sched, By::Tgid), seen, until)
             }
-            _ => bail!("unknown command {line:?}"),
+            family => record_family(builder, family, seen, until),
         };
         say(recorded?)?;
     }
     Ok(())
+}
+
+/// Records all that a family has until `until` returns.
+fn record_family(
+    builder: RecorderBuilder<()>,
+    family: &str,
+    seen: Seen,
+    until: impl FnOnce() -> Result<()>,
+) -> Result<Recorded> {
+    let all = Family::ALL.iter().copied();
+    let Some(number) = all.into_iter().find(|known| known.name() == family) else {
+        bail!("unknown command or family {family:?}");
+    };
+    let seen = Seen { counted: Some(number), ..seen };
+    match number {
+        Family::Sched => record(builder.require(Sched::default()), seen, until),
+        Family::Process => record(builder.require(Process::default()), seen, until),
+        Family::Syscall => record(builder.require(Syscalls::all()), seen, until),
+        Family::Tcp => record(builder.require(Tcp::default()), seen, until),
+        Family::Unix => record(builder.require(UnixStreams::default()), seen, until),
+        Family::Pipe => record(builder.require(Pipes::default()), seen, until),
+        Family::Memory => record(builder.require(Memory::default().minor_faults(1)), seen, until),
+        Family::Lock => record(builder.require(Lock::default()), seen, until),
+        Family::Security => record(builder.require(Security::default()), seen, until),
+        _ => bail!("the family {family} is not measured"),
+    }
 }
 
 /// Records until `until` returns.
@@ -165,12 +199,14 @@ struct Seen {
     parent: i64,
     last_ns: u64,
     gaps: Gaps,
+    /// All records of this family are counted as calls, those of others as others, and their fields are not looked at.
+    counted: Option<Family>,
     recorded: Recorded,
 }
 
 impl Seen {
     fn new(tgid: Tgid, parent: i64) -> Self {
-        Self { tgid, parent, last_ns: 0, gaps: Gaps::new(), recorded: Recorded::default() }
+        Self { tgid, parent, last_ns: 0, gaps: Gaps::new(), counted: None, recorded: Recorded::default() }
     }
 
     fn take(&mut self, batch: &Batch) {
@@ -185,6 +221,9 @@ impl Seen {
     #[inline]
     fn take_record(&mut self, record: Record<'_>) {
         self.gaps.observe(record);
+        if let Some(family) = self.counted {
+            return self.count(record, family);
+        }
         match Event::decode(record) {
             Ok(Some(Event::Syscall(call))) => self.take_call(&call),
             Ok(Some(Event::SchedSwitch(switch))) => {
@@ -200,6 +239,15 @@ impl Seen {
             Ok(Some(Event::Histogram(sums))) => self.take_sums(&sums),
             // What user space says about the stream.
             Ok(Some(event)) if event.origin().cpu.is_none() => {}
+            _ => self.recorded.errors += 1,
+        }
+    }
+
+    fn count(&mut self, record: Record<'_>, family: Family) {
+        match Event::decode(record) {
+            Ok(Some(event)) if event.origin().cpu.is_none() => {}
+            Ok(Some(_)) if record.kind().family() == Some(family) => self.recorded.calls += 1,
+            Ok(Some(_)) => self.recorded.others += 1,
             _ => self.recorded.errors += 1,
         }
     }

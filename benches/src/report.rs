@@ -1,4 +1,4 @@
-//! One table in markdown.
+//! A test's table in markdown, and the page that has those of all.
 
 use std::{
     fmt, fs,
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{machine, stats::Spread};
+use crate::{costs::Cost, machine, stats::Spread};
 
 /// One line of the table: a figure of ours beside one of a peer.
 #[derive(Debug)]
@@ -58,16 +58,23 @@ impl fmt::Display for Goal {
     }
 }
 
-/// Everything that was measured.
+/// What one test has measured.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) command: String,
-    pub(crate) peers: Vec<String>,
+    command: String,
+    pub(crate) peer: Option<String>,
     pub(crate) rows: Vec<Row>,
     pub(crate) notes: Vec<String>,
+    /// What each family adds.
+    pub(crate) costs: Vec<Cost>,
 }
 
 impl Report {
+    /// `command` measures it again.
+    pub(crate) fn new(command: String) -> Self {
+        Self { command, peer: None, rows: Vec::new(), notes: Vec::new(), costs: Vec::new() }
+    }
+
     /// A row, and what it does not have room for.
     pub(crate) fn add(&mut self, (row, note): (Row, String)) {
         self.rows.push(row);
@@ -78,14 +85,17 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Machine: {}  ", machine::describe())?;
-        writeln!(f, "Peers: {}  ", self.peers.join(", "))?;
+        if let Some(peer) = &self.peer {
+            writeln!(f, "Peer: {peer}  ")?;
+        }
         writeln!(f, "Command: `{}`", self.command)?;
-        writeln!(f)?;
-        writeln!(
-            f,
-            "| test | what | ours | peer | ratio | goal | met | drops (ours, peer) | CPU (ours, peer) | turns |"
-        )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
+        if !self.rows.is_empty() {
+            writeln!(
+                f,
+                "\n| test | what | ours | peer | ratio | goal | met | drops (ours, peer) | CPU (ours, peer) | turns |"
+            )?;
+            writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
+        }
         for row in &self.rows {
             let Row { test, what, ours, theirs, compared, goal, met, drops, cpu, turns } = row;
             let met = if *met { "yes" } else { "**no**" };
@@ -93,6 +103,12 @@ impl fmt::Display for Report {
                 f,
                 "| {test} | {what} | {ours} | {theirs} | {compared} | {goal} | {met} | {drops} | {cpu} | {turns} |"
             )?;
+        }
+        if !self.costs.is_empty() {
+            writeln!(f, "\n{}", Cost::HEAD)?;
+        }
+        for cost in &self.costs {
+            writeln!(f, "{cost}")?;
         }
         writeln!(f)?;
         writeln!(f, "Figures are medians with quartiles in parentheses; ratios are taken pair by pair.")?;
@@ -103,33 +119,31 @@ impl fmt::Display for Report {
     }
 }
 
-/// The part of a page that a report replaces.
+/// A page with places for the reports of tests.
 #[derive(Debug)]
 pub(crate) struct Page {
     path: PathBuf,
-    before: String,
-    after: String,
+    text: String,
 }
 
 impl Page {
-    const BEGIN: &str = "<!-- bench:begin -->\n";
-    const END: &str = "<!-- bench:end -->";
-
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let parts = text.split_once(Self::BEGIN).and_then(|(before, rest)| {
-            rest.split_once(Self::END).map(|(_, after)| (before.to_owned(), after.to_owned()))
-        });
-        let (before, after) = parts.with_context(|| {
-            format!("{} has no line {} with {} behind it", path.display(), Self::BEGIN.trim_end(), Self::END)
-        })?;
-        Ok(Self { path: path.to_owned(), before, after })
+        Ok(Self { path: path.to_owned(), text })
     }
 
-    pub(crate) fn write(&self, report: &Report) -> Result<()> {
-        let Self { path, before, after } = self;
-        let text = format!("{before}{}{report}{}{after}", Self::BEGIN, Self::END);
-        fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    /// Puts the report between the marks of its test.
+    pub(crate) fn write(&mut self, test: &str, report: &Report) -> Result<()> {
+        let (begin, end) = (format!("<!-- bench:{test} -->\n"), format!("<!-- bench:{test}:end -->"));
+        let parts = self
+            .text
+            .split_once(&begin)
+            .and_then(|(before, rest)| rest.split_once(&end).map(|(_, after)| (before, after)));
+        let (before, after) = parts.with_context(|| {
+            format!("{} has no line {} with {end} behind it", self.path.display(), begin.trim_end())
+        })?;
+        self.text = format!("{before}{begin}{report}{end}{after}");
+        fs::write(&self.path, &self.text).with_context(|| format!("write {}", self.path.display()))
     }
 }
 
@@ -140,14 +154,18 @@ mod tests {
     #[test]
     fn only_what_stands_between_the_marks_is_replaced() {
         let path = std::env::temp_dir().join(format!("kprobe-benches-page-{}", std::process::id()));
-        fs::write(&path, "a\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nb\n").expect("a writable folder");
-        let report = Report { command: "run".to_owned(), peers: vec![], rows: vec![], notes: vec![] };
-        let page = Page::open(&path).expect("marks");
-        page.write(&report).expect("a writable file");
+        let place =
+            |test: &str, text: &str| format!("<!-- bench:{test} -->\n{text}<!-- bench:{test}:end -->\n");
+        let before = format!("a\n{}{}b\n", place("T1", "old\n"), place("T2", "other\n"));
+        fs::write(&path, before).expect("a writable folder");
+        let report = Report::new("run".to_owned());
+        let mut page = Page::open(&path).expect("a page");
+        page.write("T1", &report).expect("a writable file");
         let text = fs::read_to_string(&path).expect("it was written");
-        assert_eq!(text, format!("a\n<!-- bench:begin -->\n{report}<!-- bench:end -->\nb\n"));
-        fs::write(&path, "<!-- bench:end -->\n<!-- bench:begin -->\n").expect("a writable folder");
-        assert!(Page::open(&path).is_err());
+        assert_eq!(text, format!("a\n{}{}b\n", place("T1", &report.to_string()), place("T2", "other\n")));
+        assert!(page.write("T3", &report).is_err());
+        fs::write(&path, "<!-- bench:T1:end -->\n<!-- bench:T1 -->\n").expect("a writable folder");
+        assert!(Page::open(&path).expect("a page").write("T1", &report).is_err());
         fs::remove_file(&path).expect("it is there");
     }
 }

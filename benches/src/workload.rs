@@ -2,13 +2,22 @@
 
 use std::{
     fs::File,
-    io::{BufRead as _, Read as _, Write as _, stdin},
+    io::{BufRead as _, Read, Write, stdin},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::{fs::chroot, net::UnixStream},
+    ptr,
+    sync::atomic::AtomicU32,
     thread,
     time::Duration,
 };
 
 use anyhow::{Result, bail, ensure};
-use rustix::pipe::pipe;
+use rustix::{
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap},
+    param::page_size,
+    pipe::pipe,
+    thread::futex,
+};
 
 use crate::{
     child::{Talker, say},
@@ -56,7 +65,8 @@ impl Workload {
         self.run("ping-pong", shape)
     }
 
-    fn run(&mut self, what: &str, shape: Shape) -> Result<Calls> {
+    /// See `serve` for what there is.
+    pub(crate) fn run(&mut self, what: &str, shape: Shape) -> Result<Calls> {
         let Shape { bursts, per_burst, pause } = shape;
         self.0.tell(&format!("{what} {bursts} {per_burst} {}", pause.as_micros()))?;
         self.0.answer()
@@ -75,15 +85,34 @@ pub(crate) fn serve(core: usize) -> Result<()> {
         match what {
             "calls" => say(make(shape, calls))?,
             "ping-pong" => say(play(shape)?)?,
+            "threads" => say(make(shape, threads))?,
+            "pipe" => {
+                let (from, to) = pipe()?;
+                say(hand_over(shape, File::from(to), File::from(from)))?;
+            }
+            "unix" => {
+                let (to, from) = UnixStream::pair()?;
+                say(hand_over(shape, to, from))?;
+            }
+            "tcp" => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+                let to = TcpStream::connect(listener.local_addr()?)?;
+                to.set_nodelay(true)?;
+                let (from, _) = listener.accept()?;
+                say(hand_over(shape, to, from))?;
+            }
+            "faults" => say(make(shape, faults))?,
+            "futex" => say(make(shape, wakes))?,
+            "capability" => say(make(shape, checks))?,
             _ => bail!("unknown command {line:?}"),
         }
     }
     Ok(())
 }
 
-fn make(shape: Shape, work: impl Fn(u32)) -> Calls {
+fn make(shape: Shape, mut work: impl FnMut(u32)) -> Calls {
     let Shape { bursts, per_burst, pause } = shape;
-    let burst = |count| {
+    let mut burst = |count| {
         let from = now_ns();
         work(count);
         now_ns() - from
@@ -109,6 +138,58 @@ fn calls(count: u32) {
     for _ in 0..count {
         // SAFETY: takes no arguments and cannot fail. Not by way of `getppid`, which a libc may answer by itself.
         unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+}
+
+/// Threads that do nothing.
+fn threads(count: u32) {
+    for _ in 0..count {
+        let ended = thread::spawn(|| ()).join();
+        assert!(ended.is_ok(), "a thread that does nothing");
+    }
+}
+
+/// One thread puts in a byte and takes it out again.
+fn hand_over(shape: Shape, mut to: impl Write, mut from: impl Read) -> Calls {
+    make(shape, |count| {
+        for _ in 0..count {
+            let handed = to.write_all(&[1]).and_then(|()| from.read_exact(&mut [0]));
+            handed.expect("both ends are open");
+        }
+    })
+}
+
+/// Pages that are touched for the first time.
+fn faults(count: u32) {
+    let (page, length) = (page_size(), page_size() * count as usize);
+    // SAFETY: without MAP_FIXED the kernel picks addresses that nothing else uses.
+    let mapped = unsafe {
+        mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+    };
+    let mapped = mapped.expect("memory");
+    // SAFETY: the mapping is ours alone. Without huge pages, which would make one fault of many.
+    unsafe { madvise(mapped, length, Advice::LinuxNoHugepage) }.expect("memory of our own");
+    for at in (0..length).step_by(page) {
+        let byte = mapped.cast::<u8>().wrapping_add(at);
+        // SAFETY: inside the mapping.
+        unsafe { byte.write_volatile(1) };
+    }
+    // SAFETY: nobody has a reference to it.
+    unsafe { munmap(mapped, length) }.expect("it is mapped");
+}
+
+/// Calls that wake waiters of a futex that nobody waits for.
+fn wakes(count: u32) {
+    let futex = AtomicU32::new(0);
+    for _ in 0..count {
+        futex::wake(&futex, futex::Flags::PRIVATE, 1).expect("a futex");
+    }
+}
+
+/// The kernel asks whether the process may do what changes nothing.
+fn checks(count: u32) {
+    for _ in 0..count {
+        chroot("/").expect("root");
     }
 }
 

@@ -6,5 +6,5 @@ mod producer;
 mod syscall;
 
 pub(crate) use empty::EmptyPair;
-pub(crate) use producer::{KIND_END, MANY, Producer, Rings, Wakeups};
+pub(crate) use producer::{KIND_END, MANY, Producer, RECORD, Rings, Wakeups};
 pub(crate) use syscall::Program;

@@ -29,7 +29,7 @@ const AVAIL_DATA: i32 = 0;
 
 /// Kind of the record that ends a run.
 pub(crate) const KIND_END: Kind = Kind::USER;
-/// Every record of the benches: a header and the body of a system call.
+/// A record as most tests have it: a header and the body of a system call.
 pub(crate) const RECORD: i32 = 64;
 
 /// What the producers and the harness share: the value of the map `control`.
@@ -131,15 +131,25 @@ impl Rings {
 impl Producer {
     /// `with_clock`: records carry the time (as all real ones do) instead of a number.
     pub(crate) fn load(rings: &Rings, wakeups: Wakeups, with_clock: bool) -> io::Result<Self> {
+        Self::load_sized(rings, wakeups, with_clock, RECORD)
+    }
+
+    /// Of records of `bytes`: what is beyond [`RECORD`] is the record's number, again and again.
+    pub(crate) fn load_sized(
+        rings: &Rings,
+        wakeups: Wakeups,
+        with_clock: bool,
+        bytes: i32,
+    ) -> io::Result<Self> {
         let load = |records| {
-            Program::load(ProgramType::SchedCls, &instructions(rings, wakeups, with_clock, records))
+            Program::load(ProgramType::SchedCls, &instructions(rings, wakeups, with_clock, records, bytes))
         };
         Ok(Self { one: load(1)?, many: load(MANY)? })
     }
 }
 
 /// r6 control, r7 record, r8 number of the record, r9 flags of the submit; on the stack the records that are left.
-fn instructions(rings: &Rings, wakeups: Wakeups, with_clock: bool, records: u32) -> Vec<Insn> {
+fn instructions(rings: &Rings, wakeups: Wakeups, with_clock: bool, records: u32, bytes: i32) -> Vec<Insn> {
     const LEFT: i16 = -8;
     let (ring, readers) = (rings.ring.as_raw_fd(), rings.readers.as_raw_fd());
     let submitted = offset(offset_of!(Control, submitted));
@@ -148,7 +158,7 @@ fn instructions(rings: &Rings, wakeups: Wakeups, with_clock: bool, records: u32)
     asm.map_value(6, rings.control_map.as_raw_fd());
     asm.mov_imm(1, records.cast_signed()).store(Double, 10, LEFT, 1);
     asm.label("next");
-    asm.map(1, ring).mov_imm(2, RECORD).mov_imm(3, 0).call(RINGBUF_RESERVE);
+    asm.map(1, ring).mov_imm(2, bytes).mov_imm(3, 0).call(RINGBUF_RESERVE);
     asm.jump(If::NotEqual(0, 0), "reserved");
     asm.load(Double, 1, 6, dropped).add_imm(1, 1).store(Double, 6, dropped, 1);
     asm.jump(If::Always, "done");
@@ -166,6 +176,9 @@ fn instructions(rings: &Rings, wakeups: Wakeups, with_clock: bool, records: u32)
         asm.call(KTIME_GET_NS);
     }
     fill(&mut asm);
+    for at in (RECORD..bytes).step_by(8) {
+        asm.store(Double, 7, i16::try_from(at).expect("a short record"), 8);
+    }
     asm.mov(1, 7).mov(2, 9).call(RINGBUF_SUBMIT);
     asm.label("done").load(Double, 1, 10, LEFT).add_imm(1, -1).store(Double, 10, LEFT, 1);
     asm.jump(If::NotEqual(1, 0), "next");

@@ -7,6 +7,7 @@ use std::{
 
 use aya::maps::{MapData, MapError, MapInfo, MapType};
 use bytes::BytesMut;
+use kprobe_core::abi::Header;
 use rustix::{
     io::Errno,
     mm::ProtFlags,
@@ -26,6 +27,11 @@ pub(super) const HEADER: usize = 8;
 /// How far ahead of the record being looked at its successors are fetched. Records follow each other, but where the
 /// next one starts is known only when this one's header has arrived from the other CPU; the lines can travel meanwhile.
 const PREFETCH: usize = 1024;
+
+/// Of records this long and longer most of what lies between two headers may never be looked at, so the headers themselves
+/// are fetched, as if all records that follow were as long: this far ahead at least.
+const LONG: usize = 160;
+const LONG_PREFETCH_BITS: u32 = 12;
 
 /// How many bytes are looked at before they are copied: few enough to be in the nearest cache still.
 const PIECE: usize = 2048;
@@ -367,6 +373,11 @@ impl Walk {
         fence(Ordering::Acquire);
         // Rounded up to a multiple of 8; it cannot overflow, a length has 30 bits.
         let total = ((header & !DISCARD) as usize + HEADER + 7) & !7;
+        if total >= LONG {
+            let ahead = at.wrapping_add(total << LONG_PREFETCH_BITS.saturating_sub(total.ilog2() + 1));
+            prefetch(ahead);
+            prefetch(ahead.wrapping_add(HEADER + size_of::<Header>() - 1));
+        }
         if total > self.limit.wrapping_sub(self.at) {
             self.pass_limit(total)?;
         }
