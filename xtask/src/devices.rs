@@ -1,4 +1,4 @@
-//! What a test machine has beside its processors: disks, and the kernel's modules for them.
+//! What a test machine has beside its processors: disks, and modules of the kernel.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ const XZ: &str = "xz";
 pub(crate) const NEEDS: [Need; 2] = [(MKFS, "e2fsprogs"), (XZ, "xz-utils")];
 
 /// In the order in which they are loaded. What a kernel has no module of is part of it.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
@@ -25,6 +25,7 @@ const MODULES: [&str; 8] = [
     "virtio_blk",
     "dm-mod",
     "dm-delay",
+    "sch_netem",
 ];
 
 /// The kernel's modules, unpacked in `dir`; the guest loads all that are in this folder, in the order of their names.

@@ -18,6 +18,7 @@ mod ladders;
 mod memory;
 mod privacy;
 mod privilege;
+mod references;
 mod secrets;
 mod system;
 mod workloads;
@@ -33,6 +34,7 @@ fn main() {
         irq::trials(),
         changes::trials(),
         memory::trials(),
+        references::trials(),
     ];
     // Elsewhere there is nothing to run: recording a whole machine is for machines of our own.
     let trials = trials.into_iter().flatten().map(|trial| trial.with_ignored_flag(!support::in_vm()));

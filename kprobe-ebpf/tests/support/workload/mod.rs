@@ -9,6 +9,7 @@ mod irq;
 pub mod life;
 mod lock;
 pub mod memory;
+mod netem;
 mod pipe;
 mod sched;
 mod security;
@@ -68,6 +69,7 @@ pub fn run(text: &str) -> ! {
         "reads-input" => pipe::reads_input(arg(0)),
         "tcp" => tcp::transfers(&args),
         "tcp-lives" => tcp::lives(),
+        "lossy-link" => netem::lossy_link(arg(0)),
         "unix-streams" => unix::transfers(arg(0)),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),
