@@ -13,6 +13,9 @@ use crate::{cache::Cache, debian};
 /// A series of kernels that the tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Series {
+    /// Debian 11's; older than what the programs ask for otherwise
+    #[value(name = "5.10")]
+    V5_10,
     /// Debian 12's own
     #[value(name = "6.1")]
     V6_1,
@@ -35,11 +38,12 @@ struct Source {
 
 impl Series {
     /// Every series, oldest first.
-    pub(crate) const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::V7_2];
+    pub(crate) const ALL: [Self; 4] = [Self::V5_10, Self::V6_1, Self::V6_12, Self::V7_2];
 
     /// As on the command line and in the environment of the tests.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::V5_10 => "5.10",
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
             Self::V7_2 => "7.2",
@@ -49,6 +53,11 @@ impl Series {
     fn source(self) -> Source {
         const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
         match self {
+            Self::V5_10 => Source {
+                suite: "bullseye",
+                releases: &["bullseye", "bullseye-security"],
+                patterns: &[r"^linux-image-5\.10\.0-[0-9]+-cloud-amd64$"],
+            },
             Self::V6_1 => Source {
                 suite: "bookworm",
                 releases: BOOKWORM,

@@ -14,7 +14,7 @@ use crate::{
 /// The command line of `vm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// 6.1, 6.12, 7.2 or all
+    /// 5.10, 6.1, 6.12, 7.2 or all
     #[arg(long, value_parser = kernels)]
     kernel: Kernels,
     /// A shell on this terminal instead of a command
