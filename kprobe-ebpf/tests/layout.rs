@@ -88,7 +88,7 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         HistogramSlot { kind, key, sum, counts }
         Counters { submitted, lost, lost_first_ns, lost_last_ns, lost_seen, considered, sampled_out }
         CpuState {
-            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, uncounted, wakes, runs_tid, runs_since_ns, reserved, counters,
+            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, uncounted, wakes, runs_tid, runs_since_ns, seq_copy, seq_seen, reserved, counters,
         }
         ReaderState { idle, check_mask, wake_bytes, lost, reserved }
         Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, changes, noticed, unsettled, histogram_half }

@@ -16,6 +16,8 @@ const TARGET: &str = "bpfel-unknown-none";
 /// Debug info is what BTF is made from; it does not stay in the object.
 const RUSTFLAGS: [&str; 4] = ["-C", "debuginfo=2", "-C", "link-arg=--btf"];
 const RECORD: &str = "TOOLCHAIN";
+/// The programs for older kernels: what is built once more, and the feature that it is built with.
+const OLDER: (&str, &str) = ("kprobe", "before-6.1");
 
 /// Builds the objects into the source tree.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<()> {
@@ -98,21 +100,29 @@ fn compile(toolchain: &Toolchain, target: &Path, locked: bool) -> Result<Built> 
     if !manifest.exists() {
         bail!("{} does not exist: there are no kernel programs to build", manifest.display());
     }
-    let bins = bins(&manifest)?;
+    let mut files = Vec::new();
+    for bin in bins(&manifest)? {
+        files.push((format!("{bin}.o"), object(toolchain, target, locked, &bin, &[])?));
+    }
+    let (bin, feature) = OLDER;
+    let older = object(toolchain, target, locked, bin, &["--features", feature])?;
+    files.push((format!("{bin}-{feature}.o"), older));
+    no_local_path(&files, &[&programs, target])?;
+    let record = record(toolchain, &files, &programs.join("Cargo.lock"))?;
+    files.push((RECORD.to_owned(), record.into_bytes()));
+    Ok(Built { files })
+}
+
+/// One binary target of the programs, as an object for loaders.
+fn object(toolchain: &Toolchain, target: &Path, locked: bool, bin: &str, more: &[&str]) -> Result<Vec<u8>> {
+    let programs = repo::programs();
     let mut build = toolchain.cargo()?;
     build
         .current_dir(&programs)
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "-Z",
-            "build-std=core",
-            "--target",
-            TARGET,
-            "--manifest-path",
-        ])
-        .arg(&manifest)
+        .args(["build", "--release", "--quiet", "-Z", "build-std=core", "--target", TARGET, "--bin", bin])
+        .args(more)
+        .arg("--manifest-path")
+        .arg(programs.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target)
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\u{1f}"))
@@ -122,20 +132,9 @@ fn compile(toolchain: &Toolchain, target: &Path, locked: bool) -> Result<Built> 
         build.arg("--locked");
     }
     sh::run(&mut build).context("the kernel programs do not build")?;
-    let out = target.join(TARGET).join("release");
-    let mut files = Vec::new();
-    for bin in &bins {
-        let path = out.join(bin);
-        let bytes = fs::read(&path).with_context(|| format!("the build made no {}", path.display()))?;
-        files.push((
-            format!("{bin}.o"),
-            object::for_loaders(&bytes).with_context(|| path.display().to_string())?,
-        ));
-    }
-    no_local_path(&files, &[&programs, target])?;
-    let record = record(toolchain, &files, &programs.join("Cargo.lock"))?;
-    files.push((RECORD.to_owned(), record.into_bytes()));
-    Ok(Built { files })
+    let path = target.join(TARGET).join("release").join(bin);
+    let bytes = fs::read(&path).with_context(|| format!("the build made no {}", path.display()))?;
+    object::for_loaders(&bytes).with_context(|| path.display().to_string())
 }
 
 /// This program's file. A test run that builds the workspace replaces it; the new one does the same.

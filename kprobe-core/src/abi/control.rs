@@ -50,8 +50,12 @@ pub struct CpuState {
     pub runs_tid: u64,
     /// Since when: nanoseconds of `CLOCK_MONOTONIC`; 0 before the first switch.
     pub runs_since_ns: u64,
+    /// Beside `seq`, what [`sequence`](super::sequence) needs on kernels before 6.1.
+    pub seq_copy: u64,
+    /// Likewise.
+    pub seq_seen: u64,
     /// Room for later counters.
-    pub reserved: [u64; 10],
+    pub reserved: [u64; 8],
     /// By [`Kind::slot`](super::Kind::slot).
     pub counters: [Counters; SLOTS],
 }

@@ -28,6 +28,7 @@ mod pipe;
 mod process;
 mod sched;
 mod security;
+pub mod sequence;
 mod syscall;
 mod tcp;
 mod unix;

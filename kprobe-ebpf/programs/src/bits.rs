@@ -49,3 +49,15 @@ pub fn remove(set: &Bits, id: u32) {
         atomic::and(word, !(1 << (id % 64)));
     }
 }
+
+/// The end of a process is to be reported. Returns whether it was already.
+#[inline(always)]
+pub fn ends(tgid: u32) -> bool {
+    add(&EXITED, tgid)
+}
+
+/// A new process has got this id.
+#[inline(always)]
+pub fn begins(tgid: u32) {
+    remove(&EXITED, tgid);
+}

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use kprobe_core::abi::{Counters, CpuState, Family};
 
-use crate::atomic;
+use crate::{atomic, sequence};
 
 /// One page for each possible CPU.
 #[btf_map]
@@ -55,17 +55,16 @@ impl Cpu {
         }
     }
 
-    /// Takes the number of the next record. A full barrier.
+    /// Takes the number of the next record.
     #[inline(always)]
     pub fn next_seq(self) -> u64 {
-        // SAFETY: `state` points to a map element, which lives as long as the program.
-        atomic::fetch_add(unsafe { &raw mut (*self.state).seq }, 1)
+        sequence::next(self.state)
     }
 
     /// The counters of a kind.
     #[inline(always)]
     pub fn counters(self, slot: usize) -> *mut Counters {
-        // SAFETY: as in `next_seq`; the index is checked.
+        // SAFETY: `state` points to a map element, which lives as long as the program; the index is checked.
         unsafe { &raw mut (*self.state).counters[slot] }
     }
 }

@@ -10,8 +10,9 @@ use crate::{
     current::Thread,
     emit::config,
     frozen::{LOADER_TGID, REMEMBERS, SELECT, SELF_TGID},
-    memory::{Memory, Object, Probed},
-    offsets::{OFF_CGROUP_ANCESTORS, OFF_CGROUP_KN, OFF_CGROUP_LEVEL, OFF_KERNFS_NODE_ID},
+    kernel::Ancestors,
+    memory::{Memory, Object},
+    offsets::OFF_CGROUP_LEVEL,
     task::Task,
     threads::{self, Place},
 };
@@ -179,18 +180,8 @@ fn in_cgroups<M: Memory>(task: Task<M>) -> bool {
 #[inline(always)]
 fn is_below_listed<M: Memory>(cgroup: Object<M>) -> bool {
     let depth: i32 = cgroup.load(&OFF_CGROUP_LEVEL);
-    let ancestors = cgroup.member(&OFF_CGROUP_ANCESTORS);
-    let kn = OFF_CGROUP_KN.get() as usize;
-    let id = OFF_KERNFS_NODE_ID.get() as usize;
-    any_level(depth as u32 + 1, |level| {
-        // By the helper even where direct loads work: the verifier refuses them for arrays without a length.
-        // SAFETY: see `Memory::load`; `level` is at most the cgroup's own depth, so the array has the element.
-        let ancestor = unsafe { Probed::load::<usize>(ancestors.wrapping_add(level as usize * 8)) };
-        // SAFETY: see `Memory::load`.
-        let node = unsafe { Probed::load::<usize>((ancestor + kn) as *const u8) };
-        // SAFETY: see `Memory::load`.
-        is_listed(unsafe { Probed::load::<u64>((node + id) as *const u8) })
-    })
+    let ancestors = Ancestors::of(cgroup);
+    any_level(depth as u32 + 1, |level| is_listed(ancestors.id(level)))
 }
 
 /// Whether `test` is true for one of the levels below `end` that `CGROUPS` has entries for.

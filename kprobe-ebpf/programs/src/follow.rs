@@ -4,7 +4,7 @@ use kprobe_core::abi::select;
 
 use crate::{
     args::Args,
-    bits::{self, EXITED, TGIDS, TIDS},
+    bits::{self, TGIDS, TIDS},
     current::{CurrentTask, Who as _},
     frozen::SELECT,
     memory::{Direct, Memory},
@@ -28,7 +28,7 @@ pub fn fork<M: Memory>(args: Args) {
     let child = Task::<M>::new(args.object(0)).thread();
     let is_process = child.tgid == child.tid;
     if is_process {
-        bits::remove(&EXITED, child.tgid);
+        bits::begins(child.tgid);
     }
     if SELECT.get() & select::TGIDS != 0 && is_process {
         if bits::has(&TGIDS, CurrentTask::<M>::find().thread().tgid) {

@@ -21,13 +21,20 @@ pub trait Memory: Copy {
 }
 
 /// Loads through pointers whose type the verifier knows (BTF): one instruction.
+#[cfg(not(feature = "before-6.1"))]
 #[derive(Clone, Copy)]
 pub struct Direct;
+
+/// Before 6.1 also programs whose pointers have types read by the helper: the current task, whose helper gives its address
+/// there, has none.
+#[cfg(feature = "before-6.1")]
+pub type Direct = Probed;
 
 /// The helper `bpf_probe_read_kernel`: any address, at the price of a call.
 #[derive(Clone, Copy)]
 pub struct Probed;
 
+#[cfg(not(feature = "before-6.1"))]
 impl Memory for Direct {
     const IS_DIRECT: bool = true;
 

@@ -107,6 +107,7 @@ offsets! {
 
     OFF_CSS_SET_DFL_CGRP = css_set.dfl_cgrp;
     OFF_CGROUP_LEVEL = cgroup.level;
+    /// In the build for kernels before 6.1 `ancestor_ids`: which these have instead.
     OFF_CGROUP_ANCESTORS = cgroup.ancestors;
     OFF_CGROUP_KN = cgroup.kn;
     OFF_KERNFS_NODE_ID = kernfs_node.id;
@@ -226,4 +227,10 @@ offsets! {
 
     /// In the per-CPU variable of `context_source::PREEMPT_COUNT`: 0 in `__preempt_count`.
     OFF_PREEMPT_COUNT = pcpu_hot.preempt_count;
+}
+
+#[cfg(feature = "before-6.1")]
+offsets! {
+    /// `__state` since 5.14.
+    OFF_TASK_STRUCT_STATE = task_struct.state;
 }

@@ -5,7 +5,7 @@ use kprobe_core::abi::{EXEC_HAS_EXE, EXIT_PROCESS, ProcessExec, ProcessExit, Pro
 
 use crate::{
     args::Args,
-    bits::{self, EXITED},
+    bits,
     current::{CurrentTask, Who},
     emit::{emit, now},
     filter,
@@ -96,7 +96,7 @@ fn exit_of<M: Memory>(task: Task<M>, group_dead: impl FnOnce() -> u8) {
         group_dead() & 1 != 0
     } else {
         // Two threads that exit at the same time may both find that no thread is alive any more.
-        task.is_group_dead() && !bits::add(&EXITED, thread.tgid)
+        task.is_group_dead() && !bits::ends(thread.tgid)
     };
     emit(who, now(), || ProcessExit {
         start_ns: task.process_start_ns(),

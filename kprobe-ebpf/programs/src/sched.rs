@@ -13,7 +13,7 @@ use crate::{
     cpu::{self, Cpu},
     current::{CurrentTask, Who as _},
     emit::{emit, now},
-    filter,
+    filter, kernel,
     memory::Memory,
     storage::TaskStorage,
     task::Task,
@@ -39,7 +39,7 @@ pub fn switch<M: Memory>(args: Args) {
         next_tid: next_ids.tid,
         next_tgid: next_ids.tgid,
         // A preempted task stays runnable whatever state it was about to enter.
-        prev_state: if is_preempted { 0 } else { args.word(3) as u32 },
+        prev_state: if is_preempted { 0 } else { kernel::entered_state(args, prev) },
         prev_prio: prev.prio() as i16,
         next_prio: next.prio() as i16,
         flags: if is_preempted { SWITCH_PREEMPT } else { 0 },

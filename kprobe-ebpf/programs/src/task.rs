@@ -5,6 +5,7 @@ use kprobe_core::abi::COMM_LEN;
 use crate::{
     current::Thread,
     file,
+    frozen::Frozen,
     memory::{Memory, Object, text},
     offsets::{
         ABSENT, OFF_CGROUP_KN, OFF_CSS_SET_DFL_CGRP, OFF_KERNFS_NODE_ID, OFF_MM_STRUCT_CONTEXT_CTX_ID,
@@ -38,6 +39,12 @@ impl<M: Memory> Task<M> {
     #[inline(always)]
     pub fn address(&self) -> *const u8 {
         self.0.address()
+    }
+
+    /// The value of an integer member.
+    #[inline(always)]
+    pub fn load<T: Copy + Default>(&self, offset: &Frozen<u64>) -> T {
+        self.0.load(offset)
     }
 
     /// Its ids in the initial pid namespace.

@@ -78,11 +78,11 @@ pub struct Place {
 impl Place {
     /// That of the current thread, whose registers were saved at `regs`.
     #[inline(always)]
-    pub fn of(regs: Object<Direct>) -> Self {
+    pub fn of(regs: Object<Direct>) -> Option<Self> {
         let stack = stack_of(regs);
         // SAFETY: the pointer is to an aligned word that others change only as a whole.
         let epoch = unsafe { EPOCH.0.get().read_volatile() };
-        Self { slot: slot(stack), refused: stack | epoch }
+        Some(Self { slot: slot(stack), refused: stack | epoch })
     }
 
     /// What was decided in this epoch.

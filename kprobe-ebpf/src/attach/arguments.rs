@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Build;
 use crate::{btf::Btf, probe::Target};
 
 const TASK: &str = "struct task_struct *";
@@ -85,6 +86,9 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("sock_recv_length", &[SOCK, NUMBER, NUMBER]),
 ];
 
+/// What the programs for kernels before 6.1 take from a tracepoint, where it is less.
+const ARGUMENTS_BEFORE_6_1: &[(&str, &[&str])] = &[("sched_switch", &[NUMBER, TASK, TASK])];
+
 /// What a function takes, and returns: name, parameters, result.
 type Function = (&'static str, &'static [&'static str], &'static str);
 
@@ -135,9 +139,10 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(crate) fn find(btf: &Btf) -> Self {
+    pub(crate) fn find(btf: &Btf, build: Build) -> Self {
         let (mut other, mut right) = (BTreeMap::new(), Vec::new());
-        for (tracepoint, expected) in ARGUMENTS {
+        let less = if build == Build::Before6_1 { ARGUMENTS_BEFORE_6_1 } else { &[] };
+        for (tracepoint, expected) in ARGUMENTS.iter().chain(less) {
             // That it is absent the kernel says when it is attached to.
             let Some(found) = types(btf, tracepoint) else { continue };
             let fits = |(found, expected): (&String, &&str)| is_of(found, expected);
@@ -246,7 +251,7 @@ mod tests {
 
     fn refusal(kernel: &Btf, tracepoint: &'static str) -> Option<String> {
         let target = Target::RawTracepoint(tracepoint.into());
-        Arguments::find(kernel).refusal(&target).map(str::to_owned)
+        Arguments::find(kernel, Build::Main).refusal(&target).map(str::to_owned)
     }
 
     #[test]
@@ -260,12 +265,19 @@ mod tests {
         let before = refusal(&kernel(&[("sched_switch", "nPP")]), "sched_switch").unwrap();
         let passes = "(unsigned int, struct task_struct *, struct task_struct *)";
         assert_eq!(before, format!("sched_switch passes {passes}, {expected}"));
+        // The programs for older kernels do without it.
+        let older = |arguments| {
+            let target = Target::BtfTracepoint("sched_switch".into());
+            let kernel = kernel(&[("sched_switch", arguments)]);
+            Arguments::find(&kernel, Build::Before6_1).refusal(&target).is_none()
+        };
+        assert!(older("nPP") && older("nPPn") && !older("nnPP"));
         // Others are not concerned, and a tracepoint that is not there is refused elsewhere.
         assert_eq!(refusal(&kernel(&[("sched_switch", "nnPP"), ("task_rename", "PC")]), "task_rename"), None);
         assert!(refusal(&kernel(&[("task_rename", "PP")]), "task_rename").is_some());
         assert_eq!(refusal(&kernel(&[]), "sched_switch"), None);
         let event = Target::TraceEvent { category: "sched", name: "sched_switch" };
-        assert_eq!(Arguments::find(&kernel(&[("sched_switch", "nnPP")])).refusal(&event), None);
+        assert_eq!(Arguments::find(&kernel(&[("sched_switch", "nnPP")]), Build::Main).refusal(&event), None);
     }
 
     #[test]
@@ -285,7 +297,7 @@ mod tests {
             let params: Vec<_> = takes.chars().map(|letter| ("", of(letter))).collect();
             let prototype = b.func_proto(if returns_pointer { cred } else { number }, &params);
             b.func("cap_capable", prototype);
-            let arguments = Arguments::find(&Btf::parse(&b.blob()).unwrap());
+            let arguments = Arguments::find(&Btf::parse(&b.blob()).unwrap(), Build::Main);
             // A tracepoint of the same name is another matter.
             assert_eq!(arguments.refusal(&Target::RawTracepoint("cap_capable".into())), None);
             arguments.refusal(&Target::FunctionExit("cap_capable".into())).map(str::to_owned)
@@ -300,9 +312,11 @@ mod tests {
 
     #[test]
     fn who_ends_the_process() {
-        let has = |arguments| Arguments::find(&kernel(&[("sched_process_exit", arguments)])).has_group_dead;
+        let has = |arguments| {
+            Arguments::find(&kernel(&[("sched_process_exit", arguments)]), Build::Main).has_group_dead
+        };
         assert!(has("Pn") && !has("P") && !has("PP"));
-        assert!(!Arguments::find(&kernel(&[])).has_group_dead);
+        assert!(!Arguments::find(&kernel(&[]), Build::Main).has_group_dead);
     }
 
     #[test]

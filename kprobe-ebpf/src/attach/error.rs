@@ -23,6 +23,17 @@ pub enum AttachError {
         /// The oldest that works.
         needed: &'static str,
     },
+    /// Maps take more locked memory than this process may have. Kernels before 5.11 count them as such.
+    #[error(
+        "the maps need more locked memory than this process may have, which is {} KiB: this kernel counts maps and \
+         programs as locked memory; give the program CAP_SYS_RESOURCE, so that it can raise the limit, or raise it for \
+         the program (`ulimit -l`, LimitMEMLOCK= of systemd), or ask for a smaller ring buffer",
+        limit / 1024
+    )]
+    LockedMemory {
+        /// Bytes that it may have.
+        limit: u64,
+    },
     /// The kernel is locked down against reading its memory.
     #[error(
         "the kernel is in lockdown mode `confidentiality`, which forbids tracing programs to read kernel memory; boot \
@@ -106,6 +117,15 @@ pub enum AttachError {
         family: &'static str,
         /// Families that are recorded and have durations.
         known: String,
+    },
+    /// Durations are to be summed up on a kernel whose programs cannot do that.
+    #[error(
+        "durations cannot be summed up on kernel {found}: that needs atomic instructions of Linux 5.12 and the programs \
+         for 6.1 or later"
+    )]
+    AggregateKernel {
+        /// Release of the running kernel.
+        found: String,
     },
     /// An interval of no length, or room for no histogram.
     #[error("an interval must be longer than 0, and there must be room for at least one histogram")]

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use kprobe_core::abi::{Family, Kind, PID_WORDS, select};
 
 use super::{
-    Arguments, AttachError, FORBIDDEN, Host, Load, MapMemory, Object, Offsets, Outcome, ProbeReport, Rings,
-    RungReport, WakeContextSource,
+    Arguments, AttachError, Build, FORBIDDEN, Host, Load, MapMemory, Object, Offsets, Outcome, ProbeReport,
+    Rings, RungReport, WakeContextSource,
 };
 use crate::{
     btf::Btf,
@@ -18,14 +18,15 @@ use crate::{
     recorder::Aggregation,
 };
 
-/// The object built from `programs/`; see `object/TOOLCHAIN` for what built it.
-pub(crate) static BUILTIN: &[u8] = aya::include_bytes_aligned!("../../object/kprobe.o");
-
 /// Threads with a system call pending that the hash remembers, on the rung that has it.
 const MOST_PENDING: u32 = 32_768;
 
+/// Before 6.1: processes that are remembered to have ended, for the moment in which their last threads do.
+const MOST_ENDING: u32 = 4_096;
+
 /// Everything that attaching a group of probes needs and that is the same for all groups.
 pub(crate) struct Setup<'a> {
+    pub(crate) build: Build,
     pub(crate) offsets: Offsets,
     pub(crate) btf: aya::Btf,
     pub(crate) arguments: Arguments,
@@ -76,6 +77,28 @@ pub(crate) fn groups(plans: &[(FamilyPlan, bool)]) -> Vec<Group<'_>> {
 }
 
 impl Group<'_> {
+    /// What the report says of a user's probes that this kernel cannot have; `None` if they are kprobe's own, or one of
+    /// them is required.
+    pub(crate) fn off(&self, error: &AttachError) -> Option<Vec<ProbeReport>> {
+        if *self.object == ObjectBytes::Builtin || self.plans.iter().any(|(_, required)| *required) {
+            return None;
+        }
+        let report = |event: &EventPlan| ProbeReport {
+            probe: event.name.to_owned(),
+            required: false,
+            rung: None,
+            ladder: event
+                .rungs
+                .iter()
+                .map(|rung| RungReport {
+                    rung: rung.name.to_owned(),
+                    outcome: Outcome::Refused(error.to_string()),
+                })
+                .collect(),
+        };
+        Some(self.events().map(|(event, _)| report(event)).collect())
+    }
+
     fn events(&self) -> impl Iterator<Item = (&EventPlan, bool)> {
         self.plans.iter().flat_map(|(plan, required)| plan.events.iter().map(|event| (event, *required)))
     }
@@ -120,7 +143,7 @@ impl Setup<'_> {
         let mut choice =
             Choice { source: sources.next(), remembers: self.may_remember(group), has_hash: false };
         loop {
-            match self.try_with(group, choice)? {
+            match self.try_with(group, host, choice)? {
                 Tried::Attached(mut attached) => {
                     attached.wake_context = has_context.then(|| wake_context(choice.source, &refusals));
                     return Ok(*attached);
@@ -135,14 +158,15 @@ impl Setup<'_> {
         }
     }
 
-    fn try_with(&self, group: &Group<'_>, choice: Choice) -> Result<Tried, AttachError> {
+    fn try_with(&self, group: &Group<'_>, host: &Host, choice: Choice) -> Result<Tried, AttachError> {
         let name = match group.object {
             ObjectBytes::Builtin => "kprobe",
             ObjectBytes::User(_) => group.events().next().map_or("user", |(event, _)| event.name),
         };
+        let builtin = self.build.object();
         let bytes = match (group.object, choice.source) {
-            (ObjectBytes::Builtin, Some(source)) => std::borrow::Cow::Owned(source.patch(BUILTIN)),
-            (ObjectBytes::Builtin, None) => BUILTIN.into(),
+            (ObjectBytes::Builtin, Some(source)) => std::borrow::Cow::Owned(source.patch(builtin)),
+            (ObjectBytes::Builtin, None) => builtin.into(),
             (ObjectBytes::User(bytes), _) => bytes.as_ref().into(),
         };
         let (object, rings) = Object::load(Load {
@@ -155,6 +179,8 @@ impl Setup<'_> {
             kinds: group.kinds(),
             shards: self.shards,
             shard_bytes: self.shard_bytes,
+            build: self.build,
+            memlock: host.memlock,
         })?;
         let mut attached = Box::new(Attached {
             object,
@@ -297,6 +323,7 @@ impl Setup<'_> {
         match when {
             When::Always => true,
             When::ByCgroup => self.selection.select & select::CGROUPS != 0,
+            When::Before6_1 => self.build == Build::Before6_1,
             When::GroupDead => self.arguments.has_group_dead,
             When::NoGroupDead => !self.arguments.has_group_dead,
         }
@@ -305,6 +332,7 @@ impl Setup<'_> {
     /// Whether what selects a thread can only change when this process changes it.
     fn may_remember(&self, group: &Group<'_>) -> bool {
         *group.object == ObjectBytes::Builtin
+            && self.build == Build::Main
             && self.selection.select & (select::TIDS | select::CGROUPS) == 0
             && self.selection.ids_are_the_kernels
     }
@@ -339,7 +367,14 @@ impl Setup<'_> {
             ("CPUS", self.cpus),
             ("TGIDS", bits(select::TGIDS)),
             ("TIDS", bits(select::TIDS)),
-            ("EXITED", if self.arguments.has_group_dead { 1 } else { PID_WORDS }),
+            (
+                "EXITED",
+                match self.build {
+                    _ if self.arguments.has_group_dead => 1,
+                    Build::Main => PID_WORDS,
+                    Build::Before6_1 => MOST_ENDING,
+                },
+            ),
             ("CGROUPS", cgroups.next_power_of_two()),
             ("HISTOGRAMS", self.aggregation.slots().saturating_mul(2).saturating_mul(self.cpus)),
             (

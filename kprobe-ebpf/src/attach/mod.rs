@@ -2,15 +2,18 @@
 //! tracepoints, the ladder of each probe.
 
 mod arguments;
+mod build;
 mod context;
 mod error;
 mod group;
+mod memlock;
 mod object;
 mod offsets;
 mod preflight;
 mod report;
 
 pub(crate) use arguments::Arguments;
+pub(crate) use build::Build;
 pub(crate) use context::WakeContextSource;
 pub use error::AttachError;
 pub(crate) use group::{Setup, groups};

@@ -15,7 +15,7 @@ use aya::{
 };
 use kprobe_core::abi::{Config, HistogramSlot, IrqCpu, Kind};
 
-use super::{AttachError, report::MapMemory};
+use super::{AttachError, Build, memlock, report::MapMemory};
 use crate::{
     btf::Btf,
     probe::{ProgramPlan, SoftwareEvent, Target},
@@ -42,6 +42,7 @@ pub(crate) struct Object {
     skipped: u64,
     /// It is kprobe's own, not a user's.
     pub(crate) is_builtin: bool,
+    build: Build,
     /// Its programs may remember which threads are selected.
     remembers: bool,
 }
@@ -60,6 +61,9 @@ pub(crate) struct Load<'a> {
     pub(crate) kinds: Vec<Kind>,
     pub(crate) shards: u32,
     pub(crate) shard_bytes: u32,
+    pub(crate) build: Build,
+    /// Bytes of maps that this process may have, if there is such a limit.
+    pub(crate) memlock: Option<u64>,
 }
 
 /// Maps shared between rings and programs.
@@ -81,7 +85,14 @@ impl Object {
         for (name, entries) in load.max_entries {
             loader.map_max_entries(name, *entries);
         }
-        let mut ebpf = loader.load(load.bytes).map_err(|error| bad(one_line(&error)))?;
+        let limit = |error: &(dyn std::error::Error + 'static)| {
+            load.memlock
+                .filter(|_| memlock::is_reached(error))
+                .map(|limit| AttachError::LockedMemory { limit })
+        };
+        let mut ebpf = loader
+            .load(load.bytes)
+            .map_err(|error| limit(&error).unwrap_or_else(|| bad(one_line(&error))))?;
         drop(loader);
 
         let mut rings = Vec::new();
@@ -90,7 +101,8 @@ impl Object {
             .ok_or_else(|| bad("it has no map RINGS; build it on kprobe-programs".into()))?;
         let mut outer = ArrayOfMaps::<_, MapData>::try_from(outer).map_err(AttachError::map)?;
         for shard in 0..load.shards {
-            let ring = ring_map(load.shard_bytes).map_err(AttachError::map)?;
+            let ring = ring_map(load.shard_bytes)
+                .map_err(|error| limit(&error).unwrap_or_else(|| AttachError::map(error)))?;
             outer.set(shard, &ring, 0).map_err(AttachError::map)?;
             let ring = ring.fd().as_fd().try_clone_to_owned().map_err(RingError::Os)?;
             // SAFETY: made on the lines above; only the programs know it besides.
@@ -122,6 +134,7 @@ impl Object {
             attached: Vec::new(),
             skipped: 0,
             is_builtin: load.is_builtin,
+            build: load.build,
             remembers: load.remembers,
         };
         Ok((object, Rings { rings, states }))
@@ -195,10 +208,7 @@ impl Object {
     }
 
     fn attach_one(&mut self, plan: &ProgramPlan, btf: &aya::Btf) -> Result<(), String> {
-        let program = self
-            .ebpf
-            .program_mut(&plan.program)
-            .ok_or_else(|| format!("the object has no program {}", plan.program))?;
+        let program = self.ebpf.program_mut(&plan.program).ok_or_else(|| self.build.lacks(&plan.program))?;
         let refused = |error: &ProgramError| refusal(&plan.target, error);
         match &plan.target {
             Target::BtfTracepoint(tracepoint) => {

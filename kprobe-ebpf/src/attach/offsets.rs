@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::Build;
 use crate::btf::Btf;
 
 /// Frozen globals that hold an offset: symbol, struct, path of the member.
@@ -155,6 +156,18 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_TRACE_EVENT_RAW_CONTENTION_END_RET", "trace_event_raw_contention_end", "ret"),
 ];
 
+/// Those that are elsewhere on kernels before 6.1, or that only the programs for these need. Of several the first that is
+/// there counts.
+const OFFSETS_BEFORE_6_1: &[(&str, &str, &str)] = &[
+    ("OFF_CGROUP_ANCESTORS", "cgroup", "ancestor_ids"),
+    // The second since 5.16.
+    ("OFF_TASK_STRUCT_THREAD_INFO_CPU", "task_struct", "cpu"),
+    ("OFF_TASK_STRUCT_THREAD_INFO_CPU", "task_struct", "thread_info.cpu"),
+    // The second since 5.14.
+    ("OFF_TASK_STRUCT_STATE", "task_struct", "state"),
+    ("OFF_TASK_STRUCT_STATE", "task_struct", "__state"),
+];
+
 /// Where a system call's number and arguments are in `struct pt_regs`, and those of a function and its result.
 #[cfg(target_arch = "x86_64")]
 const REGISTERS: [(&str, &str, u64); 14] = [
@@ -204,9 +217,12 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
-    pub(crate) fn find(btf: &Btf) -> Self {
+    pub(crate) fn find(btf: &Btf, build: Build) -> Self {
         let mut offsets = Self { found: BTreeMap::new(), missing: BTreeMap::new() };
-        for (symbol, structure, path) in OFFSETS {
+        let other = if build == Build::Before6_1 { OFFSETS_BEFORE_6_1 } else { &[] };
+        let is_other = |symbol: &str| other.iter().any(|(other, ..)| *other == symbol);
+        for (symbol, structure, path) in OFFSETS.iter().filter(|(symbol, ..)| !is_other(symbol)).chain(other)
+        {
             offsets.look_up(btf, symbol, structure, path, 0);
         }
         for (symbol, path, within) in REGISTERS {
@@ -216,8 +232,12 @@ impl Offsets {
     }
 
     fn look_up(&mut self, btf: &Btf, symbol: &'static str, structure: &str, path: &str, within: u64) {
+        if self.found.contains_key(symbol) {
+            return;
+        }
         match btf.member_offset(structure, path) {
             Ok(member) => {
+                self.missing.remove(symbol);
                 self.found.insert(symbol, u64::from(member.byte_offset) + within);
             }
             Err(missing) => {
@@ -256,19 +276,17 @@ mod tests {
         ProbeFamily as _, Sched,
         attach::WakeContextSource,
         btf::builder::BtfBuilder,
-        probe::{When, every_plan},
+        probe::{ProgramPlan, When, every_plan},
     };
-
-    static OBJECT: &[u8] = aya::include_bytes_aligned!("../../object/kprobe.o");
 
     #[test]
     fn every_offset_of_the_object_is_looked_up_and_no_other() {
-        let object = object::File::parse(OBJECT).unwrap();
-        let in_object: BTreeSet<_> = object
-            .symbols()
-            .filter_map(|symbol| symbol.name().ok())
-            .filter(|name| name.starts_with("OFF_"))
-            .collect();
+        let in_build = |build: Build| -> BTreeSet<_> {
+            let object = object::File::parse(build.object()).unwrap();
+            let names = object.symbols().filter_map(|symbol| symbol.name().ok());
+            names.filter(|name| name.starts_with("OFF_")).collect()
+        };
+        let in_object = in_build(Build::Main);
         // That of the preempt count depends on how it is found.
         let of_context = WakeContextSource::Depths.globals();
         let of_context =
@@ -276,6 +294,12 @@ mod tests {
         let ours: BTreeSet<_> = Offsets::symbols().chain(of_context).collect();
         assert!(in_object.len() > 30, "{in_object:?}");
         assert_eq!(in_object, ours);
+        // What it has beside these it has for its own kernels.
+        let of_older: BTreeSet<_> = in_build(Build::Before6_1).difference(&ours).copied().collect();
+        assert_eq!(of_older, BTreeSet::from(["OFF_TASK_STRUCT_STATE"]));
+        assert!(
+            OFFSETS_BEFORE_6_1.iter().all(|(symbol, ..)| ours.contains(symbol) || of_older.contains(symbol))
+        );
     }
 
     /// Members that a program can do without; it says that what they tell is absent.
@@ -344,28 +368,35 @@ mod tests {
 
     #[test]
     fn rungs_need_what_their_programs_read() {
-        let object = object::File::parse(OBJECT).unwrap();
-        for event in every_plan().iter().flat_map(|plan| &plan.events) {
-            let mut by_any = BTreeSet::new();
-            let mut needed_by_any = BTreeSet::new();
-            for rung in &event.rungs {
-                let programs = rung.programs.iter().map(|plan| used_by(&object, &plan.program));
-                let used: BTreeSet<_> = programs.flatten().collect();
-                let needed: BTreeSet<_> = rung.needed(|_| true).collect();
-                let unnamed: Vec<_> = used
-                    .iter()
-                    .filter(|used| !needed.contains(*used) && !MAY_BE_ABSENT.contains(used))
-                    .collect();
-                assert!(unnamed.is_empty(), "{} of {}: {unnamed:?}", rung.name, event.name);
-                by_any.extend(used);
-                needed_by_any.extend(needed);
+        for build in Build::ALL {
+            let object = object::File::parse(build.object()).unwrap();
+            let is_there =
+                |program: &ProgramPlan| object.symbols().any(|symbol| symbol.name() == Ok(&program.program));
+            for event in every_plan().iter().flat_map(|plan| &plan.events) {
+                let mut by_any = BTreeSet::new();
+                let mut needed_by_any = BTreeSet::new();
+                for rung in event.rungs.iter().filter(|rung| rung.programs.iter().all(is_there)) {
+                    let programs = rung.programs.iter().map(|plan| used_by(&object, &plan.program));
+                    let used: BTreeSet<_> = programs.flatten().collect();
+                    let holds = |when| when != When::Before6_1 || build == Build::Before6_1;
+                    let needed: BTreeSet<_> = rung.needed(holds).collect();
+                    let unnamed: Vec<_> = used
+                        .iter()
+                        .filter(|used| !needed.contains(*used) && !MAY_BE_ABSENT.contains(used))
+                        .collect();
+                    assert!(unnamed.is_empty(), "{} of {}: {unnamed:?}", rung.name, event.name);
+                    by_any.extend(used);
+                    needed_by_any.extend(needed);
+                }
+                let unused: Vec<_> = needed_by_any.difference(&by_any).collect();
+                // What typed pointers give the main build, a helper gives the older one.
+                let is_main = build == Build::Main;
+                assert!(unused.is_empty() || !is_main, "{}: {unused:?}", event.name);
             }
-            let unused: Vec<_> = needed_by_any.difference(&by_any).collect();
-            assert!(unused.is_empty(), "{}: {unused:?}", event.name);
+            assert!(used_by(&object, "sched_switch_raw").contains("OFF_CGROUP_ANCESTORS"));
+            assert!(used_by(&object, "process_exit_raw").contains("OFF_SIGNAL_STRUCT_FLAGS"));
+            assert_eq!(used_by(&object, "enters_exit_raw"), BTreeSet::new());
         }
-        assert!(used_by(&object, "sched_switch_raw").contains("OFF_CGROUP_ANCESTORS"));
-        assert!(used_by(&object, "process_exit_raw").contains("OFF_SIGNAL_STRUCT_FLAGS"));
-        assert_eq!(used_by(&object, "enters_exit_raw"), BTreeSet::new());
     }
 
     /// As before 6.1: a cgroup knows its ancestors' ids and not where they are.
@@ -385,7 +416,7 @@ mod tests {
             ("thread_info", info, 16),
         ];
         b.structure("task_struct", 64, &task);
-        let offsets = Offsets::find(&Btf::parse(&b.blob()).unwrap());
+        let offsets = Offsets::find(&Btf::parse(&b.blob()).unwrap(), Build::Main);
         let sched = Sched::default().plan().0;
         for rung in sched.events.iter().flat_map(|event| &event.rungs) {
             assert_eq!(offsets.missing(rung.needed(|when| when == When::Always)), None, "{}", rung.name);

@@ -82,6 +82,8 @@ pub(crate) enum When {
     Always,
     /// If processes are selected by cgroup.
     ByCgroup,
+    /// By the programs for kernels before 6.1.
+    Before6_1,
     /// If `sched_process_exit` says whether the process ends.
     GroupDead,
     /// If it does not.

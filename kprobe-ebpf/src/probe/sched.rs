@@ -59,14 +59,15 @@ impl ProbeFamily for Sched {
     fn plan(self) -> sealed::Plan {
         const PRIO: Needs = Needs(When::Always, &["OFF_TASK_STRUCT_PRIO"]);
         const CPU: Needs = Needs(When::Always, &["OFF_TASK_STRUCT_THREAD_INFO_CPU"]);
-        const TASK: &[Needs] = &[Needs::IDS, PRIO, Needs::ANCESTORS];
+        const STATE: Needs = Needs(When::Before6_1, &["OFF_TASK_STRUCT_STATE"]);
+        const SWITCH: &[Needs] = &[Needs::IDS, PRIO, STATE, Needs::ANCESTORS];
         const PLACED: &[Needs] = &[Needs::IDS, PRIO, CPU, Needs::ANCESTORS];
         let mut events = Vec::new();
         if self.switch {
             events.push(EventPlan {
                 kind: Kind::SCHED_SWITCH,
                 name: "sched.switch",
-                rungs: tracepoint_rungs("sched_switch_btf", "sched_switch_raw", "sched_switch", TASK),
+                rungs: tracepoint_rungs("sched_switch_btf", "sched_switch_raw", "sched_switch", SWITCH),
             });
         }
         if self.waking {

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     attach::{
-        Arguments, AttachError, Host, MapMemory, MemoryUse, Object, Offsets, Report, Rings, Setup, groups,
-        skipping,
+        Arguments, AttachError, Build, Host, MapMemory, MemoryUse, Object, Offsets, Report, Rings, Setup,
+        groups, skipping,
     },
     filter::Filter,
     host,
@@ -209,15 +209,19 @@ impl<Probes> RecorderBuilder<Probes> {
         let Shares { shards, shard_bytes } = self.share_out()?;
         let selection = filter.resolve(MOST_CGROUPS)?;
         let host = Host::inspect()?;
+        if host.build != Build::Main && !self.aggregation.is_off() {
+            return Err(AttachError::AggregateKernel { found: host.release.text });
+        }
         let clocks = host::clocks();
 
         let setup = Setup {
-            offsets: Offsets::find(&host.btf),
+            build: host.build,
+            offsets: Offsets::find(&host.btf, host.build),
             btf: aya::Btf::from_sys_fs().map_err(|error| AttachError::Object {
                 probe: "kprobe".to_owned(),
                 reason: error.to_string(),
             })?,
-            arguments: Arguments::find(&host.btf),
+            arguments: Arguments::find(&host.btf, host.build),
             programs_are_preemptible: host.release.at_least(7, 0),
             cpus: u32::try_from(host.cpus.limit()).unwrap_or(u32::MAX),
             shards,
@@ -232,9 +236,21 @@ impl<Probes> RecorderBuilder<Probes> {
         let mut probes = Vec::new();
         let mut notes: Vec<String> =
             (!selection.ids_are_the_kernels).then(|| INSIDE_A_PID_NAMESPACE.to_owned()).into_iter().collect();
+        notes.extend(host.notes());
         let mut wake_context = None;
+        let mut off = None;
         for group in groups(&self.plans) {
-            let attached = setup.attach_group(&group, &host)?;
+            let attached = match setup.attach_group(&group, &host) {
+                Err(error)
+                    if host.build != Build::Main
+                        && let Some(reports) = group.off(&error) =>
+                {
+                    probes.extend(reports);
+                    off = Some(error);
+                    continue;
+                }
+                attached => attached?,
+            };
             maps.extend(attached.memory(&host.btf));
             rings = Some(match rings {
                 None => attached.rings,
@@ -249,7 +265,7 @@ impl<Probes> RecorderBuilder<Probes> {
             objects.push(attached.object);
         }
         notes.extend(if setup.programs_are_preemptible { skipping(&probes) } else { None });
-        let Rings { rings, states } = rings.ok_or(AttachError::NoProbe)?;
+        let Rings { rings, states } = rings.ok_or(off.unwrap_or(AttachError::NoProbe))?;
         let ring_bytes = rings.len() as u64 * u64::from(setup.shard_bytes);
         let memory = memory(maps, ring_bytes);
         let reader = Reader::new(rings, states, self.pacing)?;

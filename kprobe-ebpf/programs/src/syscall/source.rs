@@ -53,7 +53,7 @@ impl<M: Memory> Registers<M> {
 impl<M: Memory> Source for Registers<M> {
     #[inline(always)]
     fn place(self) -> Option<Place> {
-        M::IS_DIRECT.then(|| Place::of(Object::new(self.regs().address())))
+        if M::IS_DIRECT { Place::of(Object::new(self.regs().address())) } else { None }
     }
 
     #[inline(always)]

@@ -1,0 +1,34 @@
+//! What kernels before 6.1 have in another way.
+
+use crate::{
+    args::Args,
+    memory::{Memory, Object, Probed},
+    offsets::{OFF_CGROUP_ANCESTORS, OFF_TASK_STRUCT_STATE},
+    task::Task,
+};
+
+/// Where a cgroup keeps who is above it: a list of their ids.
+#[derive(Clone, Copy)]
+pub struct Ancestors(*const u8);
+
+impl Ancestors {
+    /// Those of a cgroup, itself included.
+    #[inline(always)]
+    pub fn of<M: Memory>(cgroup: Object<M>) -> Self {
+        Self(cgroup.member(&OFF_CGROUP_ANCESTORS))
+    }
+
+    /// The id of the one at `level`, which is at most the cgroup's own.
+    #[inline(always)]
+    pub fn id(self, level: u32) -> u64 {
+        // SAFETY: see `Memory::load`; the array has the element.
+        unsafe { Probed::load::<u64>(self.0.wrapping_add(level as usize * 8)) }
+    }
+}
+
+/// `sched_switch`: the state that the task enters which leaves the CPU. The tracepoint does not pass it, so it is read from
+/// the task, as the kernel's own trace event does: where another CPU wakes the task at this moment, it may be changed.
+#[inline(always)]
+pub fn entered_state<M: Memory>(_: Args, prev: Task<M>) -> u32 {
+    prev.load(&OFF_TASK_STRUCT_STATE)
+}
