@@ -10,10 +10,11 @@ use crate::{
     emit::{emit, now},
     filter,
     frozen::HAS_GROUP_DEAD,
-    memory::{Direct, Memory, Object, Probed, text},
+    memory::{Memory, Object, Probed, text},
     offsets::{
         OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID, OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD,
     },
+    storage,
     task::Task,
 };
 
@@ -45,7 +46,7 @@ pub fn exec<M: Memory>(args: Args) {
 #[inline(always)]
 pub fn exec_event(context: &impl EbpfContext) {
     let event = Object::<Probed>::new(context.as_ptr());
-    exec_of(CurrentTask::<Direct>::find().0, || event.load(&OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID));
+    exec_of(storage::current_task(), || event.load(&OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID));
 }
 
 #[inline(always)]
@@ -80,9 +81,7 @@ pub fn exit<M: Memory>(args: Args) {
 #[inline(always)]
 pub fn exit_event(context: &impl EbpfContext) {
     let event = Object::<Probed>::new(context.as_ptr());
-    exit_of(CurrentTask::<Direct>::find().0, || {
-        event.load(&OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD)
-    });
+    exit_of(storage::current_task(), || event.load(&OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD));
 }
 
 #[inline(always)]

@@ -8,6 +8,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
 };
 
+use crate::{
+    memory::{Direct, Object},
+    task::Task,
+};
+
 /// A map of task storage, which aya has no type for: the definition that loaders understand. In a static with
 /// `#[btf_map]`.
 #[repr(C)]
@@ -27,6 +32,12 @@ unsafe impl<T> Sync for TaskStorage<T> {}
 pub fn current() -> *mut task_struct {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task_btf() }
+}
+
+/// The current thread, for families that read its `task_struct`.
+#[inline(always)]
+pub fn current_task() -> Task<Direct> {
+    Task::new(Object::new(current()))
 }
 
 impl<T> TaskStorage<T> {

@@ -12,13 +12,14 @@ use crate::{
     btf::Btf,
     filter::Selection,
     probe::{
-        EventPlan, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, RungPlan, TRACE_EVENT, When,
+        EventPlan, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT, When,
         tracepoint_rungs,
     },
     recorder::Aggregation,
 };
 
-/// Threads with a system call pending that the hash remembers, on the rung that has it.
+/// Threads with a system call pending that a hash remembers: on the rung that has it, and where it stands for task
+/// storage.
 const MOST_PENDING: u32 = 32_768;
 
 /// Before 6.1: processes that are remembered to have ended, for the moment in which their last threads do.
@@ -309,8 +310,11 @@ impl Setup<'_> {
         if let Some(missing) = self.offsets.missing(rung.needed(|when| self.holds(when))) {
             return Err(missing.to_owned());
         }
-        let programs: Vec<_> =
+        let mut programs: Vec<_> =
             rung.programs.iter().map(|plan| plan.on(|name| self.arguments.has_function(name))).collect();
+        if self.build == Build::Before6_1 && !rung.storage.is_empty() {
+            programs.push(ProgramPlan::raw("storage_exit_raw", "sched_process_exit").shared());
+        }
         // A user's own program may take the arguments of any kernel.
         let mut targets = programs.iter().map(|plan| &plan.target).filter(|_| object.is_builtin);
         if let Some(other) = targets.find_map(|target| self.arguments.refusal(target)) {
@@ -383,6 +387,11 @@ impl Setup<'_> {
             ),
             ("ENTERS", if choice.has_hash { MOST_PENDING } else { 1 }),
         ];
+        if self.build == Build::Before6_1 {
+            let rungs = group.events().flat_map(|(event, _)| &event.rungs);
+            let stored: BTreeSet<_> = rungs.flat_map(|rung| rung.storage).collect();
+            entries.extend(stored.into_iter().map(|map| (*map, MOST_PENDING)));
+        }
         entries.extend(group.plans.iter().flat_map(|(plan, _)| plan.maps.clone()));
         entries
     }

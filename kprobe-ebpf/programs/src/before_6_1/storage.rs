@@ -4,7 +4,15 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::{bpf_map_type::BPF_MAP_TYPE_HASH, task_struct},
-    helpers::generated::{bpf_get_current_task, bpf_map_lookup_elem, bpf_map_update_elem},
+    helpers::generated::{
+        bpf_get_current_task, bpf_map_delete_elem, bpf_map_lookup_elem, bpf_map_update_elem,
+    },
+};
+
+use crate::{
+    memory::{Direct, Object},
+    syscall,
+    task::Task,
 };
 
 /// A map of values: the definition that loaders understand. It has room for one unless the loader gives it more.
@@ -25,6 +33,12 @@ unsafe impl<T> Sync for TaskStorage<T> {}
 pub fn current() -> *mut task_struct {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task() as *mut task_struct }
+}
+
+/// The current thread, for families that read its `task_struct`.
+#[inline(always)]
+pub fn current_task() -> Task<Direct> {
+    Task::new(Object::new(current()))
 }
 
 impl<T: Copy> TaskStorage<T> {
@@ -62,8 +76,22 @@ impl<T: Copy> TaskStorage<T> {
         self.find(task)
     }
 
+    /// Takes the thread's value away, if it has one.
+    #[inline(always)]
+    fn remove(&'static self, task: *mut task_struct) {
+        let key = task as u64;
+        // SAFETY: the helper takes a map and a key of its size.
+        unsafe { bpf_map_delete_elem(self.map(), (&raw const key).cast()) };
+    }
+
     #[inline(always)]
     fn map(&'static self) -> *mut core::ffi::c_void {
         (&raw const *self).cast_mut().cast()
     }
+}
+
+/// `sched_process_exit`: the current thread needs its values no longer. The kernel frees task storage by itself.
+#[inline(always)]
+pub fn forget_current() {
+    syscall::TASKS.remove(current());
 }

@@ -39,3 +39,9 @@ mod tcp;
 mod unix;
 
 kprobe_programs::follow_programs!();
+
+// What later kernels free with the thread.
+#[cfg(feature = "before-6.1")]
+raw!(storage_exit_raw, "sched_process_exit", |_: kprobe_programs::args::Args| {
+    kprobe_programs::storage::forget_current();
+});
