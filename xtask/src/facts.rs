@@ -96,8 +96,13 @@ fn table(kernels: &[Kernel]) -> String {
         });
     }
     row("context of a wake-up", &|kernel| kernel.wake_context.clone());
-    row("1,000,000 `getppid` by 1 and by 4 threads, 128 MiB ring: records lost", &|kernel| {
-        kernel.lost.values().map(u64::to_string).collect::<Vec<_>>().join(" and ")
+    row("1,000,000 `getppid` by 1 and by 4 threads, 128 MiB ring: records lost", &|kernel| match kernel
+        .lost
+        .iter()
+        .next()
+    {
+        Some((threads, lost)) if kernel.lost.len() == 1 => format!("{lost} by {threads}"),
+        _ => kernel.lost.values().map(u64::to_string).collect::<Vec<_>>().join(" and "),
     });
     text
 }

@@ -50,6 +50,27 @@ impl Series {
         }
     }
 
+    /// The tests that run on it, as the beginnings of their names by test binary; `None` for all of them. Before 6.1 many
+    /// families are off, and their tests have nothing to look at.
+    pub(crate) fn chosen(self) -> Option<&'static [(&'static str, &'static [&'static str])]> {
+        const LIVE: &[&str] = &[
+            "counts::a_million_calls_by",
+            "syscalls::",
+            "life::",
+            "sched::",
+            "losses::",
+            "rungs::",
+            "attaching::",
+            "custom::",
+        ];
+        const VM: &[&str] =
+            &["older::", "ladders::", "privilege::two_capabilities", "end::", "system::a_workload"];
+        match self {
+            Self::V5_10 => Some(&[("kprobe-ebpf-live", LIVE), ("kprobe-ebpf-vm", VM)]),
+            Self::V6_1 | Self::V6_12 | Self::V7_2 => None,
+        }
+    }
+
     fn source(self) -> Source {
         const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
         match self {

@@ -48,9 +48,7 @@ impl Build {
 }
 
 /// What the programs ask for that are not in the build for older kernels, by the beginning of their names.
-const LACKS: [(&str, &str); 9] = [
-    ("syscall_", "task storage (Linux 5.11)"),
-    ("process_", "programs at trace events"),
+const LACKS: [(&str, &str); 7] = [
     ("security_", "task storage (Linux 5.11) or the tracepoint cap_capable (6.13)"),
     ("memory_", "task storage (Linux 5.11)"),
     ("block_", "block tracepoints that pass the request first (Linux 5.11)"),

@@ -93,7 +93,7 @@ impl Group<'_> {
                 .iter()
                 .map(|rung| RungReport {
                     rung: rung.name.to_owned(),
-                    outcome: Outcome::Refused(error.to_string()),
+                    outcome: Outcome::Refused(format!("a program of one's own needs Linux 6.1: {error}")),
                 })
                 .collect(),
         };

@@ -15,7 +15,7 @@ use super::{
 /// An interrupt belongs to nobody. A record is made if the thread that was interrupted is selected, and if everything is also
 /// where nobody was; the sums are of all.
 ///
-/// Targets: the tracepoints of interrupts. Kernel 6.1 or later.
+/// Targets: the tracepoints of interrupts. Kernel 5.10 or later.
 #[derive(Clone, Debug)]
 pub struct Irq {
     min_duration: Duration,

@@ -12,7 +12,7 @@ use super::{
 /// the process table, which gives every other event its name and parent, lives on these.
 ///
 /// Targets: the tracepoints `sched_wakeup_new`, `sched_process_exec`, `sched_process_exit` and `task_rename`. Kernel
-/// 6.1 or later.
+/// 5.10 or later.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
     _private: (),

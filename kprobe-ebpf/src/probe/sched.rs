@@ -11,7 +11,7 @@ use super::{
 /// The scheduler: which thread has a CPU, who wakes whom, who moves. Yields [`SchedSwitch`], [`SchedWaking`] and
 /// [`SchedMigrate`].
 ///
-/// Targets: the tracepoints `sched_switch`, `sched_waking` and `sched_migrate_task`. Kernel 6.1 or later.
+/// Targets: the tracepoints `sched_switch`, `sched_waking` and `sched_migrate_task`. Kernel 5.10 or later.
 #[derive(Clone, Debug)]
 pub struct Sched {
     switch: bool,

@@ -14,7 +14,7 @@ use crate::filter::{SyscallSet, shapes};
 /// System calls: one [`Syscall`] for each completed call, with the times of its entry and its return.
 ///
 /// Targets: the tracepoints `sys_enter` and `sys_exit`, paired in the kernel by thread, in task-local storage where the
-/// kernel has it (5.11), else in a hash. Kernel 6.1 or later. Nothing is read from the memory of a process.
+/// kernel has it (5.11), else in a hash. Kernel 5.10 or later. Nothing is read from the memory of a process.
 #[derive(Clone, Debug)]
 pub struct Syscalls {
     set: SyscallSet,

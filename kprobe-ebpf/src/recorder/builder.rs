@@ -199,7 +199,9 @@ impl<Probes> RecorderBuilder<Probes> {
 
     /// Attaches the probes.
     ///
-    /// Needs CAP_BPF and CAP_PERFMON, and a kernel with type information (`CONFIG_DEBUG_INFO_BTF`), 6.1 or later.
+    /// Needs CAP_BPF and CAP_PERFMON, and a kernel with type information (`CONFIG_DEBUG_INFO_BTF`), 6.1 or later; from 5.10 on
+    /// some families are there. Before 5.11 it raises this process's limit on locked memory (`RLIMIT_MEMLOCK`), which the
+    /// kernel then charges maps to: without end with CAP_SYS_RESOURCE, else to the hard limit.
     ///
     /// # Errors
     /// See [`AttachError`]. Nothing stays attached.

@@ -8,18 +8,34 @@ use kprobe_core::{
     event::{Arch, Field, Origin, Syscall, Type, TypedEvent, Value},
     pipeline::{BatchBuf, Source},
 };
-use kprobe_ebpf::{AttachError, Filter, Probe, Recorder, Sched, Syscalls, host, include_object};
+use kprobe_ebpf::{AttachError, Filter, Probe, Process, Recorder, Sched, Syscalls, host, include_object};
+use libtest_mimic::Trial;
 
 use crate::support::{kernel::BpfObjects, recording::Recording};
 
-crate::trials!(
-    beside_system_calls,
-    alone_and_too_small_a_ring,
-    beside_system_calls_and_too_small_a_ring,
-    a_program_serves_one_probe,
-    rings_are_shared_out,
-    an_object_that_is_none
-);
+mod there {
+    use super::*;
+
+    crate::trials!(
+        beside_system_calls,
+        alone_and_too_small_a_ring,
+        beside_system_calls_and_too_small_a_ring,
+        a_program_serves_one_probe,
+        rings_are_shared_out,
+        an_object_that_is_none
+    );
+}
+
+mod before_6_1 {
+    use super::*;
+
+    crate::trials!(off_with_the_reason);
+}
+
+/// Older kernels do not have what the object is built for.
+pub fn trials() -> Vec<Trial> {
+    if host::kernel_release().unwrap().at_least(6, 1) { there::trials() } else { before_6_1::trials() }
+}
 
 static OBJECT: &[u8] = include_object!("../../object/custom.o");
 
@@ -52,6 +68,27 @@ impl TypedEvent for Counted {
         put("nr", Value::U64(self.nr));
         put("count_on_this_cpu", Value::U64(self.count_on_this_cpu));
     }
+}
+
+fn off_with_the_reason() {
+    let with = || Recorder::builder().require(Process::default()).filter(Filter::none());
+    let recorder = with().probe(probe()).event::<Counted>().attach().unwrap();
+    let report = recorder.report();
+    assert_eq!(report.attached().count(), 4);
+    let own = report.probes.iter().find(|event| event.probe == "custom.counted").unwrap();
+    let start = "raw_tp: a program of one's own needs Linux 6.1: the object of custom.counted: ";
+    assert!(own.rung.is_none() && own.refusal().starts_with(start), "{report}");
+    drop(recorder);
+    // It is an error where nothing is left, or where it is required.
+    let alone = Recorder::builder().probe(probe()).filter(Filter::none()).attach().unwrap_err();
+    let required = with().require(probe()).attach().unwrap_err();
+    for error in [alone, required] {
+        assert!(
+            matches!(&error, AttachError::Object { probe, .. } if probe == "custom.counted"),
+            "{error:?}"
+        );
+    }
+    assert!(BpfObjects::own().is_empty());
 }
 
 fn probe() -> Probe<Counted> {

@@ -16,6 +16,7 @@ mod end;
 mod irq;
 mod ladders;
 mod memory;
+mod older;
 mod privacy;
 mod privilege;
 mod references;
@@ -28,6 +29,7 @@ fn main() {
         system::trials(),
         ladders::trials(),
         privilege::trials(),
+        older::trials(),
         end::trials(),
         privacy::trials(),
         block::trials(),

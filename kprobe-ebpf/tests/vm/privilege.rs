@@ -12,10 +12,15 @@ use crate::support::{child::Workload, recording::Recording};
 
 crate::trials!(two_capabilities_are_enough, a_user_who_may_not_read_trace_events);
 
-/// The workload: gives up everything but two capabilities, for good, and records the machine.
-#[expect(clippy::print_stdout, reason = "a workload reports on its standard output")]
-pub fn record() {
-    let kept: caps::CapsHashSet = [Capability::CAP_BPF, Capability::CAP_PERFMON].into_iter().collect();
+/// Those that recording needs, as documented.
+fn needed() -> caps::CapsHashSet {
+    // Before 5.11 maps are locked memory, whose limit has to be raised.
+    let counts_locked = !host::kernel_release().unwrap().at_least(5, 11);
+    let more = counts_locked.then_some(Capability::CAP_SYS_RESOURCE);
+    [Capability::CAP_BPF, Capability::CAP_PERFMON].into_iter().chain(more).collect()
+}
+
+pub fn give_up_all_but(kept: &caps::CapsHashSet) {
     for capability in caps::all() {
         // Names that this kernel does not know cannot be dropped.
         if !kept.contains(&capability) {
@@ -25,10 +30,16 @@ pub fn record() {
     caps::clear(None, CapSet::Ambient).unwrap();
     caps::clear(None, CapSet::Inheritable).unwrap();
     for set in [CapSet::Effective, CapSet::Permitted] {
-        caps::set(None, set, &kept).unwrap();
+        caps::set(None, set, kept).unwrap();
     }
     rustix::thread::set_no_new_privs(true).unwrap();
-    assert_eq!(caps::read(None, CapSet::Permitted).unwrap(), kept);
+    assert_eq!(caps::read(None, CapSet::Permitted).unwrap(), *kept);
+}
+
+/// The workload: gives up everything but these capabilities, for good, and records the machine.
+#[expect(clippy::print_stdout, reason = "a workload reports on its standard output")]
+pub fn record() {
+    give_up_all_but(&needed());
 
     let mut recording = Recording::start(every_family().ring_bytes(64 << 20));
     let mut workload = Workload::start("getppid 1000 1");

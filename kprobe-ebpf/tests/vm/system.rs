@@ -7,8 +7,8 @@ use kprobe_core::{
     event::{Event, ProcessExec, ProcessExit, ProcessFork, Syscall},
 };
 use kprobe_ebpf::{
-    Block, Filter, Irq, Lock, Memory, Pipes, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
-    Tcp, UnixStreams,
+    Block, Filter, Irq, Lock, Memory, Need, Pipes, Process, Recorder, RecorderBuilder, Sched, Security,
+    Syscalls, Tcp, UnixStreams, host,
 };
 
 use crate::support::{child::Workload, recording::Recording, times};
@@ -30,17 +30,19 @@ pub fn all() -> RecorderBuilder<All> {
         .filter(Filter::all())
 }
 
-/// Everything that there is a probe for, each of its events.
+/// Everything that there is a probe for, each of its events. Before 6.1 there is less: see `older`.
 pub fn every_family() -> RecorderBuilder<impl Sized> {
+    let is_older = !host::kernel_release().unwrap().at_least(6, 1);
+    let need = if is_older { Need::Optional } else { Need::Required };
     all()
-        .require(Tcp::default())
-        .require(UnixStreams::default())
-        .require(Pipes::default())
-        .require(Block::default())
-        .require(Memory::default().minor_faults(1))
-        .require(Lock::default())
-        .require(Irq::default().min_duration(Duration::ZERO))
-        .require(Security::default())
+        .probe_with(need, Tcp::default())
+        .probe_with(need, UnixStreams::default())
+        .probe_with(need, Pipes::default())
+        .probe_with(need, Block::default())
+        .probe_with(need, Memory::default().minor_faults(1))
+        .probe_with(need, Lock::default())
+        .probe_with(need, Irq::default().min_duration(Duration::ZERO))
+        .probe_with(need, Security::default())
 }
 
 fn a_workload_in_the_whole() {

@@ -4,6 +4,7 @@
 pub fn run(name: &str, args: &[u64]) {
     match name {
         "record-with-two-capabilities" => super::privilege::record(),
+        "attach-within-limits" => super::older::attach_within_limits(),
         "attach-as-nobody" => super::privilege::attach_as_nobody(),
         "record-until-killed" => super::end::record(),
         "same-pids" => super::changes::same_pids(args[0]),

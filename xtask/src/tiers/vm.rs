@@ -40,7 +40,6 @@ pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
             return Ok(vec![build.finish()]);
         }
     };
-    let script = script(&files);
     let timeout = Duration::from_secs(args.vm_timeout);
     let waiting = Mutex::new(kernels.iter());
     let rows = Mutex::new(Vec::new());
@@ -51,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
                     let Some(kernel) = waiting.lock().ok().and_then(|mut kernels| kernels.next()) else {
                         return;
                     };
-                    let row = one(kernel, &files, &script, timeout);
+                    let row = one(kernel, &files, timeout);
                     if let Ok(mut rows) = rows.lock() {
                         rows.push((kernel.series.name(), row));
                     }
@@ -97,22 +96,32 @@ fn files() -> Result<Vec<Entry>> {
     Ok(files)
 }
 
-fn script(files: &[Entry]) -> String {
+fn script(series: Series, files: &[Entry]) -> String {
     let mut script =
         String::from("export KPROBE_AGENT=/bin/kprobe-agent\nexport RUST_BACKTRACE=1\nstatus=0\n");
     for test in files.iter().filter(|file| file.guest.starts_with("/tests/")) {
+        let name = test.guest.trim_start_matches("/tests/");
+        let chosen = match series.chosen() {
+            None => &[""][..],
+            Some(all) => all.iter().find(|(binary, _)| *binary == name).map_or(&[][..], |(_, names)| names),
+        };
         let path = sh::quote(&test.guest);
-        // The output of passed tests is shown at the end: facts come that way.
-        script.push_str(&format!("echo \"## {path}\"\n{path} --test-threads=1 --show-output || status=1\n"));
+        for names in chosen {
+            // The output of passed tests is shown at the end: facts come that way.
+            script.push_str(&format!(
+                "echo \"## {path} {names}\"\n{path} --test-threads=1 --show-output {names} || status=1\n"
+            ));
+        }
     }
     script.push_str("exit $status\n");
     script
 }
 
-fn one(kernel: &Kernel, files: &[Entry], script: &str, timeout: Duration) -> Result<Row> {
+fn one(kernel: &Kernel, files: &[Entry], timeout: Duration) -> Result<Row> {
+    let script = script(kernel.series, files);
     let mut session = Session::start(&format!("vm {}", kernel.version()))?;
     let started = Instant::now();
-    match vm::run(kernel, files, script, timeout, false) {
+    match vm::run(kernel, files, &script, timeout, false) {
         Ok(outcome) => {
             let log = outcome.log.display().to_string();
             session.add(&kernel.release, outcome.status == 0, &outcome.console, started.elapsed(), &log);
@@ -145,4 +154,24 @@ fn facts(kernel: &Kernel, console: &str) -> Result<usize> {
     }
     fs::write(folder.join(format!("{}.jsonl", kernel.version())), text)?;
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_kernel_runs_some_of_the_tests() {
+        let file = |guest: &str| Entry { host: "/x".into(), guest: guest.to_owned(), mode: 0o755 };
+        let files =
+            [file("/bin/kprobe-agent"), file("/tests/kprobe-agent-live"), file("/tests/kprobe-ebpf-live")];
+        let runs = |series| script(series, &files).lines().filter(|line| line.starts_with("/tests/")).count();
+        assert_eq!(runs(Series::V6_1), 2);
+        let (binary, names) = Series::V5_10.chosen().expect("some")[0];
+        assert_eq!((binary, runs(Series::V5_10)), ("kprobe-ebpf-live", names.len()));
+        assert!(
+            script(Series::V5_10, &files)
+                .contains("/tests/kprobe-ebpf-live --test-threads=1 --show-output life:: ||")
+        );
+    }
 }
