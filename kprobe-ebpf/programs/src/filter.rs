@@ -2,7 +2,7 @@
 //!
 //! Selectors are alternatives: a task that one of them matches is selected. The agent itself and the idle task never are.
 
-use aya_ebpf::{btf_maps::HashMap, helpers::generated::bpf_get_current_ancestor_cgroup_id, macros::btf_map};
+use aya_ebpf::{btf_maps::HashMap, macros::btf_map};
 use kprobe_core::abi::select;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     current::Thread,
     emit::config,
     frozen::{LOADER_TGID, REMEMBERS, SELECT, SELF_TGID},
-    kernel::Ancestors,
+    kernel::{self, Ancestors},
     memory::{Memory, Object},
     offsets::OFF_CGROUP_LEVEL,
     task::Task,
@@ -160,10 +160,7 @@ fn by_id(thread: Thread) -> bool {
 
 #[inline(always)]
 fn current_in_cgroups() -> bool {
-    any_level(LEVELS, |level| {
-        // SAFETY: the helper takes any level; beyond the task's own depth it returns 0, which is no cgroup's id.
-        is_listed(unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) })
-    })
+    any_level(LEVELS, |level| is_listed(kernel::current_ancestor_id(level)))
 }
 
 /// Whether a cgroup is one of those whose processes are recorded, or below one.

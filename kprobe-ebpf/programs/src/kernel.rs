@@ -1,5 +1,7 @@
 //! What some kernels have in one way and some in another: here as it is since Linux 6.1.
 
+use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
+
 use crate::{
     args::Args,
     memory::{Memory, Object, Probed},
@@ -34,6 +36,13 @@ impl Ancestors {
         // SAFETY: see `Memory::load`.
         unsafe { Probed::load::<u64>((node + self.id) as *const u8) }
     }
+}
+
+/// The id of the ancestor at `level` of the current task's cgroup; 0, which is no cgroup's, if it has none there.
+#[inline(always)]
+pub fn current_ancestor_id(level: u32) -> u64 {
+    // SAFETY: the helper takes any level.
+    unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) }
 }
 
 /// `sched_switch`: the state that the task enters which leaves the CPU.

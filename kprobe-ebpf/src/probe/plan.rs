@@ -261,7 +261,10 @@ impl RungPlan {
 
     /// Offsets that it needs where `holds`.
     pub(crate) fn needed(&self, holds: impl Fn(When) -> bool) -> impl Iterator<Item = &'static str> {
-        self.needs.iter().filter(move |needs| holds(needs.0)).flat_map(|needs| needs.1).copied()
+        // Where the current task is looked at as any other.
+        let of_current = holds(When::Before6_1).then_some(&Needs::ANCESTORS);
+        let needs = self.needs.iter().chain(of_current);
+        needs.filter(move |needs| holds(needs.0)).flat_map(|needs| needs.1).copied()
     }
 }
 

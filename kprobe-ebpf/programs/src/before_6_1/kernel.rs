@@ -3,7 +3,8 @@
 use crate::{
     args::Args,
     memory::{Memory, Object, Probed},
-    offsets::{OFF_CGROUP_ANCESTORS, OFF_TASK_STRUCT_STATE},
+    offsets::{OFF_CGROUP_ANCESTORS, OFF_CGROUP_LEVEL, OFF_TASK_STRUCT_STATE},
+    storage,
     task::Task,
 };
 
@@ -24,6 +25,17 @@ impl Ancestors {
         // SAFETY: see `Memory::load`; the array has the element.
         unsafe { Probed::load::<u64>(self.0.wrapping_add(level as usize * 8)) }
     }
+}
+
+/// The id of the ancestor at `level` of the current task's cgroup; 0, which is no cgroup's, if it has none there. Tracing
+/// programs have no helper for it in 5.10.
+#[inline(always)]
+pub fn current_ancestor_id(level: u32) -> u64 {
+    let cgroup = storage::current_task().cgroup();
+    if level > cgroup.load::<u32>(&OFF_CGROUP_LEVEL) {
+        return 0;
+    }
+    Ancestors::of(cgroup).id(level)
 }
 
 /// `sched_switch`: the state that the task enters which leaves the CPU. The tracepoint does not pass it, so it is read from
