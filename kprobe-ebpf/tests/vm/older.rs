@@ -72,7 +72,7 @@ fn what_is_off_says_why() {
             let Outcome::Refused(reason) = &rung.outcome else { panic!("{}: {rung:?}", probe.probe) };
             // Something of the kernel, by name.
             let is_said =
-                ["needs ", "this kernel has no ", " passes (", "expected ", "has no member ", "no struct "];
+                ["needs ", "this kernel has no ", " passes (", "expected ", "has no field ", "no struct "];
             assert!(
                 is_said.iter().any(|start| reason.contains(start)),
                 "{} at {}: {reason}",
