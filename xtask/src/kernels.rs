@@ -64,7 +64,7 @@ impl Series {
             "custom::",
         ];
         const VM: &[&str] =
-            &["older::", "ladders::", "privilege::two_capabilities", "end::", "system::a_workload"];
+            &["older::", "ladders::contexts", "privilege::two_capabilities", "end::", "system::a_workload"];
         match self {
             Self::V5_10 => Some(&[("kprobe-ebpf-live", LIVE), ("kprobe-ebpf-vm", VM)]),
             Self::V6_1 | Self::V6_12 | Self::V7_2 => None,

@@ -41,7 +41,9 @@ pub fn give_up_all_but(kept: &caps::CapsHashSet) {
 pub fn record() {
     give_up_all_but(&needed());
 
-    let mut recording = Recording::start(every_family().ring_bytes(64 << 20));
+    // What is required is attached.
+    let recorder = every_family().ring_bytes(64 << 20).attach().unwrap();
+    let mut recording = Recording::of(recorder, |_| true);
     let mut workload = Workload::start("getppid 1000 1");
     recording.run(&mut workload);
     let recorded = recording.finish();
