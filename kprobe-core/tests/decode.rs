@@ -580,6 +580,15 @@ mod comes_back {
         }
 
         #[test]
+        fn clock_change(clock in any_abi::<abi::ClockChange>()) {
+            let event: ClockChange = decode(&clock).expect("any value will do");
+            prop_assert_eq!(
+                (event.monotonic_ns, event.boottime_ns, event.realtime_ns, event.uncertainty_ns),
+                (clock.monotonic_ns, clock.boottime_ns, clock.realtime_ns, clock.uncertainty_ns)
+            );
+        }
+
+        #[test]
         fn meta(lost in any_abi::<abi::Lost>(), marker in any_abi::<abi::Marker>(), mut sampling in any_abi::<abi::Sampling>(), seed in any_abi::<abi::ThreadSeed>(), mut cgroup in any_abi::<abi::CgroupName>(), family in 0..20_u32, len in 0..70_u16) {
             let event: Lost = decode(&lost).expect("any value will do");
             prop_assert_eq!(

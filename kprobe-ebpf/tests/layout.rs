@@ -104,6 +104,7 @@ fn made_by_user_space() -> Vec<Layout> {
         Sampling { family, one_in, min_duration_ns }
         ThreadSeed { start_ns, parent_tgid, flags, comm }
         CgroupName { len, flags, reserved, text }
+        ClockChange { monotonic_ns, boottime_ns, realtime_ns, uncertainty_ns }
     }
 }
 

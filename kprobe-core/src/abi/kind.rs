@@ -120,6 +120,8 @@ kinds! {
     META_CGROUP = 0x0005, "meta.cgroup", slot none;
     /// How long events took, counted in the kernel. See [`Histogram`](super::Histogram).
     META_HISTOGRAM = 0x0006, "meta.histogram", slot none;
+    /// The clocks stand to each other in another way. See [`ClockChange`](super::ClockChange).
+    META_CLOCK = 0x0007, "meta.clock", slot none;
 
     /// A CPU went from one thread to another.
     SCHED_SWITCH = 0x0101, "sched.switch", slot 0;

@@ -36,7 +36,7 @@ pub use memory::{
     Access, CompactionResult, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill,
     MemoryReclaim, MemoryScope, OomCause, OomSizes, PageFault,
 };
-pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
+pub use meta::{CgroupNamed, ClockChange, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;
 pub use pipe::{PipeCall, PipeRead, PipeWrite};

@@ -16,6 +16,7 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::META_THREAD, 32),
     (Kind::META_CGROUP, 72),
     (Kind::META_HISTOGRAM, 224),
+    (Kind::META_CLOCK, 32),
     (Kind::SCHED_SWITCH, 24),
     (Kind::SCHED_WAKING, 16),
     (Kind::SCHED_MIGRATE, 16),

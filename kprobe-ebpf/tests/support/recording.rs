@@ -171,6 +171,7 @@ macro_rules! from_event {
 }
 
 from_event!(
+    ClockChange,
     Histogram,
     MemoryFaultMajor,
     MemoryFaultMinor,

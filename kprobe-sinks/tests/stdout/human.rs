@@ -146,6 +146,7 @@ fn every_kind() {
     0.000034                block.request 8:0             1291 x  1.00us  50% <=   511ns  99% <=  4.10us  ▄█  ▁                                  ▁
     0.000034                syscall cgroup 4242           1291 x  1.00us  50% <=   511ns  99% <=  4.10us  ▄█  ▁                                  ▁
     0.000034                0x7777 9                      1291 x  1.00us  50% <=   511ns  99% <=  4.10us  ▄█  ▁                                  ▁
+    0.000035                the wall clock was set, or the machine was suspended
     0.000089 app:1234       app.cache_miss line=4096 wait_duration_ns=4.10us comm=own container=true delta=-5 text=\x1b[31m"red"\x0a
 "#,
     );

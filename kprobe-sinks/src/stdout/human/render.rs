@@ -70,6 +70,9 @@ impl Scene<'_> {
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
             Event::Marker(event) => line.styled(WORD, format_args!("--- marker {} ---", event.id)),
+            Event::ClockChange(_) => {
+                line.styled(WORD, format_args!("the wall clock was set, or the machine was suspended"));
+            }
             Event::ThreadSeed(event) => {
                 line.styled(WORD, format_args!("was there"));
                 line.put(format_args!(", child of {}", event.parent_tgid));

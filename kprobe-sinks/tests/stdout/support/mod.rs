@@ -643,7 +643,20 @@ fn metas() -> Vec<Sample> {
         ),
         Sample::new(Header { cgroup_id: 4242, ..user_space(34, Kind::META_CGROUP) }, &cgroup(0)),
     ];
-    others.into_iter().chain(histograms).collect()
+    // Last, since the times of lines follow it.
+    let clock = Sample::new(user_space(36, Kind::META_CLOCK), &suspended());
+    others.into_iter().chain(histograms).chain([clock]).collect()
+}
+
+/// A machine that was suspended for an hour.
+fn suspended() -> abi::ClockChange {
+    const HOUR: u64 = 3_600_000_000_000;
+    abi::ClockChange {
+        monotonic_ns: CLOCKS.monotonic_ns + 36_000,
+        boottime_ns: CLOCKS.boottime_ns + 36_000 + HOUR,
+        realtime_ns: CLOCKS.realtime_ns + 36_000 + HOUR,
+        uncertainty_ns: 150,
+    }
 }
 
 /// The header of a histogram: of a process, of a cgroup, or of neither.
