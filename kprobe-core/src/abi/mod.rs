@@ -30,6 +30,7 @@ mod sched;
 mod security;
 mod syscall;
 mod tcp;
+mod udp;
 mod unix;
 
 pub use aggregate::*;
@@ -47,6 +48,7 @@ pub use sched::*;
 pub use security::*;
 pub use syscall::*;
 pub use tcp::*;
+pub use udp::*;
 pub use unix::*;
 
 /// Version of the record layouts in this module. Captures carry it.

@@ -21,6 +21,7 @@ mod sched;
 mod security;
 mod syscall;
 mod tcp;
+mod udp;
 mod unix;
 
 pub use any::Event;
@@ -49,6 +50,7 @@ pub use tcp::{
     TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit, TcpRole, TcpSend, TcpSocket, TcpState,
     TcpStateName,
 };
+pub use udp::{UdpRecv, UdpSend, UdpSocket};
 pub use unix::{UnixRecv, UnixSend};
 
 use crate::{

@@ -44,6 +44,8 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::IRQ_HARD, 16),
     (Kind::IRQ_SOFT, 24),
     (Kind::SECURITY_CAPABILITY, 16),
+    (Kind::UDP_SEND, 72),
+    (Kind::UDP_RECV, 64),
     (Kind::UNIX_SEND, 48),
     (Kind::UNIX_RECV, 48),
     (Kind::PIPE_WRITE, 32),

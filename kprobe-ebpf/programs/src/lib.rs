@@ -5,11 +5,11 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  kernel -> bin/kprobe/ -> sched process syscall tcp pipe block fault lock irq ...
+//!  kernel -> bin/kprobe/ -> sched process syscall tcp udp pipe block fault lock irq ...
 //!                         |                                  what happened: a file for each family, there and here
 //!                         |  follow context                  whose it is, and where
 //!                         |  storage                         what is remembered of a thread
-//!                         |  task file <- memory <- offsets  kernel structs, at offsets that the loader found
+//!                         |  task file inet <- memory <- offsets  kernel structs, at offsets that the loader found
 //!                         v
 //!                       filter <- bits, current <- threads   whose events are wanted
 //!                         v
@@ -54,6 +54,7 @@ pub mod file;
 pub mod filter;
 pub mod follow;
 pub mod frozen;
+pub mod inet;
 pub mod irq;
 pub mod lock;
 pub mod memory;
@@ -69,6 +70,7 @@ pub mod syscall;
 pub mod task;
 pub mod tcp;
 pub mod threads;
+pub mod udp;
 pub mod unix;
 
 #[panic_handler]

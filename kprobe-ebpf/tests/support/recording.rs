@@ -177,6 +177,8 @@ from_event!(
     MemoryFaultMinor,
     PipeRead,
     PipeWrite,
+    UdpSend,
+    UdpRecv,
     UnixSend,
     UnixRecv,
     BlockMerge,

@@ -27,6 +27,7 @@ mod sched;
 mod security;
 mod syscall;
 mod tcp;
+mod udp;
 mod unix;
 
 kprobe_programs::follow_programs!();
