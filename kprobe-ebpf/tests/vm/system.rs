@@ -8,7 +8,7 @@ use kprobe_core::{
 };
 use kprobe_ebpf::{
     Block, Filter, Irq, Lock, Memory, Pipes, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
-    Tcp, UnixStreams,
+    Tcp, Udp, UnixStreams,
 };
 
 use crate::support::{child::Workload, recording::Recording, times};
@@ -34,6 +34,7 @@ pub fn all() -> RecorderBuilder<All> {
 pub fn every_family() -> RecorderBuilder<impl Sized> {
     all()
         .require(Tcp::default())
+        .require(Udp::default())
         .require(UnixStreams::default())
         .require(Pipes::default())
         .require(Block::default())
