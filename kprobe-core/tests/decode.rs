@@ -210,6 +210,38 @@ mod comes_back {
         }
 
         #[test]
+        fn udp(mut send in any_abi::<abi::UdpSend>(), mut recv in any_abi::<abi::UdpRecv>(), flags in 0..512_u32, mapped in any::<bool>()) {
+            let has = |bit| flags & bit != 0;
+            send.socket.flags = flags;
+            recv.socket.flags = flags;
+            if mapped {
+                send.socket.remote_addr[..12].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+            }
+            let octets = |address: std::net::IpAddr| match address {
+                std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                std::net::IpAddr::V6(address) => address.octets(),
+            };
+            let event: UdpSend = decode(&send).expect("any value will do");
+            prop_assert_eq!((event.bytes, event.sent_ns), (send.bytes, has(abi::UDP_HAS_SENT_NS).then_some(send.sent_ns)));
+            let socket = event.socket;
+            prop_assert_eq!(socket.cookie, (send.socket.cookie != 0).then_some(send.socket.cookie));
+            prop_assert_eq!(socket.local_addr.map(octets), has(abi::UDP_HAS_LOCAL).then_some(send.socket.local_addr));
+            let remote = has(abi::UDP_HAS_REMOTE).then_some((send.socket.remote_addr, send.socket.remote_port));
+            prop_assert_eq!(socket.remote.map(|(address, port)| (octets(address), port)), remote);
+            prop_assert!(!mapped || socket.remote.is_none_or(|(address, _)| address.is_ipv4()));
+            prop_assert_eq!(socket.local_port, send.socket.local_port);
+            prop_assert_eq!(socket.netns, has(abi::UDP_HAS_NETNS).then_some(send.socket.netns));
+            prop_assert_eq!((socket.is_ipv6, socket.is_connected), (has(abi::UDP_IPV6), has(abi::UDP_CONNECTED)));
+            prop_assert_eq!(socket.segment_bytes.unwrap_or(0), send.socket.segment_bytes);
+
+            let event: UdpRecv = decode(&recv).expect("any value will do");
+            let (bytes, whole) = (has(abi::UDP_HAS_BYTES), has(abi::UDP_HAS_DATAGRAM));
+            prop_assert_eq!((event.bytes, event.datagram_bytes), (bytes.then_some(recv.bytes), whole.then_some(recv.datagram_bytes)));
+            prop_assert_eq!(event.truncated(), (bytes && whole).then_some(recv.bytes < recv.datagram_bytes));
+            prop_assert_eq!((event.peek, event.socket.local_port), (has(abi::UDP_PEEK), recv.socket.local_port));
+        }
+
+        #[test]
         fn process(fork in any_abi::<abi::ProcessFork>(), exec in any_abi::<abi::ProcessExec>(), exit in any_abi::<abi::ProcessExit>(), rename in any_abi::<abi::ProcessRename>()) {
             let event: ProcessFork = decode(&fork).expect("any value will do");
             prop_assert_eq!(
@@ -577,6 +609,15 @@ mod comes_back {
             let scope = if has(abi::OOM_IN_CGROUP) { MemoryScope::Cgroup(Some(oom.cgroup_id)) } else { MemoryScope::Global };
             let order = (oom.order >= 0).then_some(oom.order.unsigned_abs());
             prop_assert_eq!(cause, has(abi::OOM_HAS_CAUSE).then_some((scope, order, oom.gfp)));
+        }
+
+        #[test]
+        fn clock_change(clock in any_abi::<abi::ClockChange>()) {
+            let event: ClockChange = decode(&clock).expect("any value will do");
+            prop_assert_eq!(
+                (event.monotonic_ns, event.boottime_ns, event.realtime_ns, event.uncertainty_ns),
+                (clock.monotonic_ns, clock.boottime_ns, clock.realtime_ns, clock.uncertainty_ns)
+            );
         }
 
         #[test]

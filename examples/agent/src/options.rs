@@ -14,7 +14,7 @@ use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
     Block, By, DEFAULT_RING_BYTES, Filter, Irq, Lock, Memory, Need, Pipes, Process, Recorder,
-    RecorderBuilder, Sched, Security, Syscalls, Tcp, UnixStreams, filter::SyscallSet,
+    RecorderBuilder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -242,11 +242,12 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 11] = [
+const FAMILIES: [Family; 12] = [
     Family::Process,
     Family::Syscall,
     Family::Sched,
     Family::Tcp,
+    Family::Udp,
     Family::Unix,
     Family::Pipe,
     Family::Block,
@@ -255,8 +256,6 @@ const FAMILIES: [Family; 11] = [
     Family::Irq,
     Family::Security,
 ];
-/// Those of later versions.
-const LATER: [&str; 1] = ["udp"];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
 
@@ -412,9 +411,6 @@ impl Options {
                 return Ok(family);
             }
             let known = FAMILIES.map(Family::name).join(", ");
-            if LATER.contains(&name.as_str()) {
-                bail!("--probes {name}: this version has no such probes yet; it has {known}");
-            }
             bail!("--probes {name}: no such family; there are {known}")
         });
         let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
@@ -438,6 +434,7 @@ impl Options {
             .probe_with(families.need(Family::Lock, Need::Off), self.lock_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .probe_with(families.need(Family::Pipe, Need::Off), Pipes::default().sample(one_in))
+            .probe_with(families.need(Family::Udp, Need::Off), Udp::default().sample(one_in))
             .probe_with(families.need(Family::Unix, Need::Off), UnixStreams::default().sample(one_in))
             .probe_with(families.need(Family::Block, Need::Off), Block::default().sample(one_in))
             .probe_with(families.need(Family::Irq, Need::Off), Irq::default().sample(one_in))

@@ -26,6 +26,7 @@ macro_rules! families {
             }
 
             /// The family with this number: the upper byte of a kind.
+            #[inline(always)]
             const fn numbered(number: u16) -> Option<Self> {
                 match number { $($number => Some(Self::$name),)+ _ => None }
             }
@@ -54,6 +55,8 @@ families! {
     Irq = 8, "irq";
     /// Security checks.
     Security = 9, "security";
+    /// UDP.
+    Udp = 10, "udp";
     /// Stream sockets of the machine itself.
     Unix = 11, "unix";
     /// Pipes.
@@ -120,6 +123,8 @@ kinds! {
     META_CGROUP = 0x0005, "meta.cgroup", slot none;
     /// How long events took, counted in the kernel. See [`Histogram`](super::Histogram).
     META_HISTOGRAM = 0x0006, "meta.histogram", slot none;
+    /// The clocks stand to each other in another way. See [`ClockChange`](super::ClockChange).
+    META_CLOCK = 0x0007, "meta.clock", slot none;
 
     /// A CPU went from one thread to another.
     SCHED_SWITCH = 0x0101, "sched.switch", slot 0;
@@ -184,6 +189,11 @@ kinds! {
     /// A capability was checked.
     SECURITY_CAPABILITY = 0x0901, "security.capability", slot 22;
 
+    /// A thread sent a datagram.
+    UDP_SEND = 0x0a01, "udp.send", slot 24;
+    /// A thread received one.
+    UDP_RECV = 0x0a02, "udp.recv", slot 25;
+
     /// Bytes were sent on a stream socket of the machine itself.
     UNIX_SEND = 0x0b01, "unix.send", slot 26;
     /// Bytes were received on one.
@@ -199,8 +209,9 @@ impl Kind {
     /// The first kind of a user's own events; 16 of them have counters in the kernel.
     pub const USER: Self = Self(0x0f00);
 
-    /// The family in the high byte.
+    /// The family in the high byte. Inlined, so that programs, which know the kind, need not check the number.
     #[must_use]
+    #[inline(always)]
     pub const fn family(self) -> Option<Family> {
         Family::numbered(self.0 >> 8)
     }

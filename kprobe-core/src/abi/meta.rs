@@ -73,3 +73,18 @@ pub struct CgroupName {
 
 /// The text is a container id.
 pub const CGROUP_IS_CONTAINER: u16 = 1;
+
+/// Body of [`Kind::META_CLOCK`](super::Kind::META_CLOCK): the kernel's clocks, read at one moment. The wall clock was set, or
+/// the machine was suspended, after the header's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ClockChange {
+    /// `CLOCK_MONOTONIC`, in nanoseconds as all of them.
+    pub monotonic_ns: u64,
+    /// `CLOCK_BOOTTIME`.
+    pub boottime_ns: u64,
+    /// `CLOCK_REALTIME`.
+    pub realtime_ns: u64,
+    /// The three were read within so many nanoseconds.
+    pub uncertainty_ns: u64,
+}

@@ -31,6 +31,7 @@ mod security;
 pub mod sequence;
 mod syscall;
 mod tcp;
+mod udp;
 mod unix;
 
 pub use aggregate::*;
@@ -48,6 +49,7 @@ pub use sched::*;
 pub use security::*;
 pub use syscall::*;
 pub use tcp::*;
+pub use udp::*;
 pub use unix::*;
 
 /// Version of the record layouts in this module. Captures carry it.

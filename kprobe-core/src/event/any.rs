@@ -2,11 +2,12 @@ use crate::{
     abi::Kind,
     decode::{DecodeError, Record},
     event::{
-        BlockMerge, BlockRequest, CgroupNamed, Histogram, IrqHard, IrqSoft, LockContention, LockFutex,
-        LockFutexWake, Lost, Marker, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill,
-        MemoryReclaim, Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename,
-        Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect,
-        TcpRecv, TcpRetransmit, TcpSend, TcpState, ThreadSeed, TypedEvent, UnixRecv, UnixSend,
+        BlockMerge, BlockRequest, CgroupNamed, ClockChange, Histogram, IrqHard, IrqSoft, LockContention,
+        LockFutex, LockFutexWake, Lost, Marker, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor,
+        MemoryOomKill, MemoryReclaim, Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork,
+        ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall,
+        TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, ThreadSeed, TypedEvent, UdpRecv,
+        UdpSend, UnixRecv, UnixSend,
     },
 };
 
@@ -99,6 +100,8 @@ any_event!(
     MemoryOomKill,
     MemoryCompaction,
     SecurityCapability,
+    UdpSend,
+    UdpRecv,
     UnixSend,
     UnixRecv,
     PipeWrite,
@@ -109,4 +112,5 @@ any_event!(
     ThreadSeed,
     CgroupNamed,
     Histogram,
+    ClockChange,
 );

@@ -241,3 +241,50 @@ impl TypedEvent for CgroupNamed {
         put("is_container", Value::Bool(self.is_container));
     }
 }
+
+/// The wall clock was set, or the machine was suspended: from here on the clocks stand to each other like this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClockChange {
+    /// It happened after this.
+    pub origin: Origin,
+    /// `CLOCK_MONOTONIC` in nanoseconds, when the clocks were read.
+    pub monotonic_ns: u64,
+    /// `CLOCK_BOOTTIME` in nanoseconds, at that moment.
+    pub boottime_ns: u64,
+    /// `CLOCK_REALTIME`: nanoseconds since 1970-01-01T00:00:00Z, at that moment.
+    pub realtime_ns: u64,
+    /// The three were read within so many nanoseconds.
+    pub uncertainty_ns: u64,
+}
+
+impl TypedEvent for ClockChange {
+    const KIND: Kind = Kind::META_CLOCK;
+    const NAME: &'static str = "meta.clock";
+    const FIELDS: &'static [Field] = &[
+        Field::new("realtime_offset_ns", Type::I64, "wall clock since 1970 minus CLOCK_MONOTONIC"),
+        Field::new(
+            "boottime_offset_ns",
+            Type::I64,
+            "CLOCK_BOOTTIME minus CLOCK_MONOTONIC: time spent suspended",
+        ),
+        Field::new("clock_uncertainty_ns", Type::U64, "the clocks were read within so long of each other"),
+    ];
+
+    fn decode(record: Record<'_>) -> Result<Self, DecodeError> {
+        let body: abi::ClockChange = record.body_of(Self::KIND)?;
+        let abi::ClockChange { monotonic_ns, boottime_ns, realtime_ns, uncertainty_ns } = body;
+        Ok(Self { origin: Origin::of(&record), monotonic_ns, boottime_ns, realtime_ns, uncertainty_ns })
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn fields(&self, _: Arch, put: &mut dyn FnMut(&'static str, Value<'_>)) {
+        let offset = |clock_ns: u64| Value::I64(clock_ns.wrapping_sub(self.monotonic_ns).cast_signed());
+        put("realtime_offset_ns", offset(self.realtime_ns));
+        put("boottime_offset_ns", offset(self.boottime_ns));
+        put("clock_uncertainty_ns", Value::U64(self.uncertainty_ns));
+    }
+}

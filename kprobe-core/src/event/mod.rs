@@ -21,6 +21,7 @@ mod sched;
 mod security;
 mod syscall;
 mod tcp;
+mod udp;
 mod unix;
 
 pub use any::Event;
@@ -36,7 +37,7 @@ pub use memory::{
     Access, CompactionResult, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill,
     MemoryReclaim, MemoryScope, OomCause, OomSizes, PageFault,
 };
-pub use meta::{CgroupNamed, Lost, Marker, Sampling, ThreadSeed};
+pub use meta::{CgroupNamed, ClockChange, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;
 pub use pipe::{PipeCall, PipeRead, PipeWrite};
@@ -49,6 +50,7 @@ pub use tcp::{
     TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit, TcpRole, TcpSend, TcpSocket, TcpState,
     TcpStateName,
 };
+pub use udp::{UdpRecv, UdpSend, UdpSocket};
 pub use unix::{UnixRecv, UnixSend};
 
 use crate::{

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Arch, BootId};
+use crate::event::{Arch, BootId, ClockChange};
 
 /// What a stream is from: enough to read it on another machine, years later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +35,17 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// The wall-clock time of a record: nanoseconds since 1970-01-01T00:00:00Z, by the clocks as they stood when
-    /// recording began. A clock that was set later, or a machine that was suspended since, is not accounted for.
+    /// The wall-clock time of a record: nanoseconds since 1970-01-01T00:00:00Z, by the clocks as they stood then. Those of a
+    /// stream's beginning hold until a [`ClockChange`] in the stream says otherwise.
     #[must_use]
     pub const fn wall_ns(&self, ktime_ns: u64) -> u64 {
         self.realtime_ns.wrapping_add(ktime_ns.wrapping_sub(self.monotonic_ns))
+    }
+}
+
+impl From<&ClockChange> for Clocks {
+    fn from(change: &ClockChange) -> Self {
+        let ClockChange { monotonic_ns, boottime_ns, realtime_ns, uncertainty_ns, .. } = *change;
+        Self { monotonic_ns, boottime_ns, realtime_ns, uncertainty_ns }
     }
 }

@@ -18,8 +18,8 @@ use kprobe_core::abi::{
     IrqSoft, Kind, LockContention, LockFutex, LockFutexWake, MAX_RECORD, MemoryCompaction, MemoryFaultMajor,
     MemoryFaultMinor, MemoryOomKill, MemoryReclaim, PipeRead, PipeWrite, ProcessExec, ProcessExit,
     ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability,
-    Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, UnixRecv, UnixSend,
-    aggregate_by,
+    Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, UdpRecv, UdpSend, UnixRecv,
+    UnixSend, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -103,6 +103,8 @@ bodies! {
     IRQ_HARD irq_hard: IrqHard;
     IRQ_SOFT irq_soft: IrqSoft;
     SECURITY_CAPABILITY security_capability: SecurityCapability;
+    UDP_SEND udp_send: UdpSend;
+    UDP_RECV udp_recv: UdpRecv;
     UNIX_SEND unix_send: UnixSend;
     UNIX_RECV unix_recv: UnixRecv;
     PIPE_WRITE pipe_write: PipeWrite;

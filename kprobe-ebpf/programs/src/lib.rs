@@ -5,11 +5,11 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  kernel -> bin/kprobe/ -> sched process syscall tcp pipe block fault lock irq ...
+//!  kernel -> bin/kprobe/ -> sched process syscall tcp udp pipe block fault lock irq ...
 //!                         |                                  what happened: a file for each family, there and here
 //!                         |  follow context                  whose it is, and where
 //!                         |  storage                         what is remembered of a thread
-//!                         |  task file <- memory <- offsets  kernel structs, at offsets that the loader found
+//!                         |  task file inet <- memory <- offsets  kernel structs, at offsets that the loader found
 //!                         v
 //!                       filter <- bits, current <- threads   whose events are wanted
 //!                         v
@@ -86,6 +86,8 @@ pub mod block;
 #[cfg(not(feature = "before-6.1"))]
 pub mod fault;
 #[cfg(not(feature = "before-6.1"))]
+pub mod inet;
+#[cfg(not(feature = "before-6.1"))]
 pub mod lock;
 #[cfg(not(feature = "before-6.1"))]
 pub mod oom;
@@ -97,6 +99,8 @@ pub mod reclaim;
 pub mod security;
 #[cfg(not(feature = "before-6.1"))]
 pub mod tcp;
+#[cfg(not(feature = "before-6.1"))]
+pub mod udp;
 #[cfg(not(feature = "before-6.1"))]
 pub mod unix;
 

@@ -219,6 +219,21 @@ offsets! {
     /// An event of its own since Linux 6.16.
     OFF_TRACE_EVENT_RAW_TCP_RETRANSMIT_SKB_SKADDR = trace_event_raw_tcp_retransmit_skb.skaddr;
     OFF_TRACE_EVENT_RAW_TCP_RETRANSMIT_SKB_SKBADDR = trace_event_raw_tcp_retransmit_skb.skbaddr;
+    OFF_SK_BUFF_SK = sk_buff.sk;
+    OFF_SK_BUFF_LEN = sk_buff.len;
+    OFF_SK_BUFF_HEAD = sk_buff.head;
+    /// An offset from `head`, as the next two.
+    OFF_SK_BUFF_END = sk_buff.end;
+    OFF_SK_BUFF_NETWORK_HEADER = sk_buff.network_header;
+    OFF_SK_BUFF_TRANSPORT_HEADER = sk_buff.transport_header;
+    OFF_SKB_SHARED_INFO_GSO_SIZE = skb_shared_info.gso_size;
+    OFF_UDP_SOCK_PENDING = udp_sock.pending;
+    OFF_SOCK_SK_SHUTDOWN = sock.sk_shutdown;
+    /// Only used by the programs for `tracepoint`, as the next three, which are since Linux 6.4.
+    OFF_TRACE_EVENT_RAW_NET_DEV_TEMPLATE_SKBADDR = trace_event_raw_net_dev_template.skbaddr;
+    OFF_TRACE_EVENT_RAW_SOCK_MSG_LENGTH_SK = trace_event_raw_sock_msg_length.sk;
+    OFF_TRACE_EVENT_RAW_SOCK_MSG_LENGTH_RET = trace_event_raw_sock_msg_length.ret;
+    OFF_TRACE_EVENT_RAW_SOCK_MSG_LENGTH_FLAGS = trace_event_raw_sock_msg_length.flags;
     /// Only used by the programs for `tracepoint`, as the next three.
     OFF_TRACE_EVENT_RAW_CONTENTION_BEGIN_LOCK_ADDR = trace_event_raw_contention_begin.lock_addr;
     OFF_TRACE_EVENT_RAW_CONTENTION_BEGIN_FLAGS = trace_event_raw_contention_begin.flags;

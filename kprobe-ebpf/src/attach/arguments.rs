@@ -17,6 +17,7 @@ const REGS: &str = "struct pt_regs *";
 const FILE: &str = "struct file *";
 const IOCB: &str = "struct kiocb *";
 const ITER: &str = "struct iov_iter *";
+const PACKET: &str = "struct sk_buff *";
 const SOCKET: &str = "struct socket *";
 const MESSAGE: &str = "struct msghdr *";
 const OFFSET: &str = "loff_t *";
@@ -84,6 +85,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("tcp_sendmsg_locked", &[CONST_SOCK, "const struct msghdr *"]),
     ("sock_send_length", &[SOCK, NUMBER]),
     ("sock_recv_length", &[SOCK, NUMBER, NUMBER]),
+    ("net_dev_queue", &[PACKET]),
 ];
 
 /// What the programs for kernels before 6.1 take from a tracepoint, where it is less.
@@ -93,7 +95,8 @@ const ARGUMENTS_BEFORE_6_1: &[(&str, &[&str])] = &[("sched_switch", &[NUMBER, TA
 type Function = (&'static str, &'static [&'static str], &'static str);
 
 /// What the programs take from each function of the kernel that they are attached to. What comes behind is nothing to
-/// them at the entry; those at the return find the result behind all arguments, so there are no others.
+/// them at the entry; those at the return find the result behind all arguments, so there are no others. One that is there more
+/// than once is right in any of these forms: programs are at its entry only.
 const FUNCTIONS: &[Function] = &[
     ("cap_capable", &[CRED, USER_NS, NUMBER, NUMBER], NUMBER),
     ("out_of_memory", &["struct oom_control *"], NUMBER),
@@ -119,6 +122,16 @@ const FUNCTIONS: &[Function] = &[
     ("tcp_sendmsg_locked", &[SOCK, "struct msghdr *", NUMBER], NUMBER),
     ("release_sock", &[SOCK], "void"),
     ("security_sock_graft", &[SOCK, "struct socket *"], "void"),
+    ("udp_sendmsg", &[SOCK, MESSAGE, NUMBER], NUMBER),
+    ("udpv6_sendmsg", &[SOCK, MESSAGE, NUMBER], NUMBER),
+    // In 6.12 still with the length of an address.
+    ("udp_recvmsg", &[SOCK, MESSAGE, NUMBER, NUMBER, "int *"], NUMBER),
+    ("udp_recvmsg", &[SOCK, MESSAGE, NUMBER, NUMBER], NUMBER),
+    ("udpv6_recvmsg", &[SOCK, MESSAGE, NUMBER, NUMBER, "int *"], NUMBER),
+    ("udpv6_recvmsg", &[SOCK, MESSAGE, NUMBER, NUMBER], NUMBER),
+    ("skb_consume_udp", &[SOCK, PACKET, NUMBER], "void"),
+    ("ip_send_skb", &["struct net *", PACKET], NUMBER),
+    ("ip6_send_skb", &[PACKET], NUMBER),
 ];
 
 /// Whether the tracepoints of the running kernel pass what the programs take from them.
@@ -155,14 +168,16 @@ impl Arguments {
         }
         other.retain(|tracepoint, _| !right.contains(tracepoint));
         let mut other_functions = BTreeMap::new();
-        let mut functions = BTreeSet::new();
+        let (mut functions, mut right) = (BTreeSet::new(), Vec::new());
         for (function, params, returns) in FUNCTIONS {
             // That it is absent is said where it is attached to, too.
             let Ok(found) = btf.function(function) else { continue };
             functions.insert(*function);
             let takes: Vec<_> = found.params.into_iter().map(|param| param.type_name).collect();
             let fits = takes.len() == params.len() && takes.iter().zip(*params).all(|(a, b)| is_of(a, b));
-            if !fits || !is_of(&found.returns, returns) {
+            if fits && is_of(&found.returns, returns) {
+                right.push(*function);
+            } else {
                 let (takes, params) = (takes.join(", "), params.join(", "));
                 let found = found.returns;
                 other_functions.insert(
@@ -171,6 +186,7 @@ impl Arguments {
                 );
             }
         }
+        other_functions.retain(|function, _| !right.contains(function));
         let has = |tracepoint, at: usize, expected| {
             types(btf, tracepoint)
                 .is_some_and(|types| types.get(at).is_some_and(|found| is_of(found, expected)))

@@ -48,11 +48,12 @@ impl Build {
 }
 
 /// What the programs ask for that are not in the build for older kernels, by the beginning of their names.
-const LACKS: [(&str, &str); 7] = [
+const LACKS: [(&str, &str); 8] = [
     ("security_", "task storage (Linux 5.11) or the tracepoint cap_capable (6.13)"),
     ("memory_", "task storage (Linux 5.11)"),
     ("block_", "block tracepoints that pass the request first (Linux 5.11)"),
     ("tcp_", "task storage (Linux 5.11) and socket cookies in tracing programs (5.12)"),
+    ("udp_", "task storage (Linux 5.11) and socket cookies in tracing programs (5.12)"),
     ("unix_", "task storage (Linux 5.11) and atomic instructions that return the old value (5.12)"),
     ("pipe_", "task storage (Linux 5.11) and atomic instructions that return the old value (5.12)"),
     ("lock_", "task storage (Linux 5.11) and bpf_find_vma (5.17)"),

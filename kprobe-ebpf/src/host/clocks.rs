@@ -18,7 +18,8 @@ pub fn clocks() -> Clocks {
     best
 }
 
-fn reading() -> Clocks {
+/// Likewise, read once.
+pub(crate) fn reading() -> Clocks {
     let before = nanoseconds(clock_gettime(ClockId::Monotonic));
     let boottime_ns = nanoseconds(clock_gettime(ClockId::Boottime));
     let realtime_ns = nanoseconds(clock_gettime(ClockId::Realtime));

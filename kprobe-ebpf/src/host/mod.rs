@@ -17,6 +17,7 @@ mod symbols;
 pub(crate) use cgroup::ROOT_INODE;
 pub use cgroup::{CgroupMount, cgroup2_mount};
 pub use clocks::clocks;
+pub(crate) use clocks::reading;
 pub use cpus::{CpuList, possible_cpus};
 pub use error::HostError;
 pub use kernel::{KernelRelease, boot_id, host_name, kernel_release};

@@ -13,6 +13,7 @@ mod sched;
 mod security;
 mod syscalls;
 mod tcp;
+mod udp;
 mod unix;
 
 pub use block::Block;
@@ -32,6 +33,7 @@ pub use sched::Sched;
 pub use security::Security;
 pub use syscalls::Syscalls;
 pub use tcp::Tcp;
+pub use udp::Udp;
 pub use unix::UnixStreams;
 
 /// What every family of kprobe's own can have attached.
@@ -45,6 +47,7 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Lock::default().plan().0,
         Security::default().plan().0,
         Pipes::default().plan().0,
+        Udp::default().plan().0,
         UnixStreams::default().plan().0,
         Block::default().plan().0,
         Tcp::default().plan().0,

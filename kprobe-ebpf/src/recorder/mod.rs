@@ -3,6 +3,7 @@
 mod aggregates;
 mod builder;
 mod cgroups;
+mod clock;
 mod command;
 mod counters;
 mod grace;
@@ -47,6 +48,7 @@ use crate::{
 };
 use aggregates::Aggregates;
 use cgroups::CgroupNames;
+use clock::Clock;
 use own::{Own, OwnRecords};
 
 /// Probes that are attached, and their ring buffers. Dropping it detaches everything.
@@ -66,6 +68,7 @@ pub struct Recorder<Probes = ()> {
     registry: Registry,
     own: OwnRecords,
     pending: Pending,
+    clock: Clock,
     cgroups: CgroupNames,
     aggregates: Option<Aggregates>,
     batch_bytes: usize,
@@ -128,6 +131,7 @@ impl<Probes> Recorder<Probes> {
     /// The system refuses to wait on the rings, or a ring does not hold records; that ring cannot be read any more, and
     /// each later call says so again. What the other rings gave was appended all the same.
     pub fn drain(&mut self, out: &mut BatchBuf) -> io::Result<Drained> {
+        self.clock.put_change(&mut self.own, out);
         self.put_pending(out);
         let left = self.put_aggregates(out)?;
         let from = out.len();
@@ -152,7 +156,9 @@ impl<Probes> Recorder<Probes> {
             (next, None) => next,
         };
         self.next = Some(next);
-        Ok(Drained { complete_until_ns: complete_until_ns.max(self.reader.drained_until_ns()), next })
+        let complete_until_ns = complete_until_ns.max(self.reader.drained_until_ns());
+        self.clock.drained_until(complete_until_ns);
+        Ok(Drained { complete_until_ns, next })
     }
 
     /// Which ring cannot be read on. Each of the others gives a record, if it has one, while it is asked.

@@ -30,6 +30,7 @@ mod sched;
 mod security;
 mod syscalls;
 mod tcp;
+mod udp;
 mod unix;
 mod workloads;
 
@@ -46,6 +47,7 @@ fn main() {
         unix::trials(),
         block::trials(),
         tcp::trials(),
+        udp::trials(),
         irq::trials(),
         filters::trials(),
         sampling::trials(),

@@ -171,11 +171,14 @@ macro_rules! from_event {
 }
 
 from_event!(
+    ClockChange,
     Histogram,
     MemoryFaultMajor,
     MemoryFaultMinor,
     PipeRead,
     PipeWrite,
+    UdpSend,
+    UdpRecv,
     UnixSend,
     UnixRecv,
     BlockMerge,

@@ -9,11 +9,12 @@ use std::{
 };
 
 use kprobe_core::{
-    event::{Event, ProcessExec, ProcessExit, ProcessFork, Syscall, Tgid},
-    pipeline::{BatchBuf, Source, Stage},
+    event::{ClockChange, Event, ProcessExec, ProcessExit, ProcessFork, Syscall, Tgid},
+    pipeline::{BatchBuf, Clocks, Source, Stage},
     process::ProcessTable,
 };
 use kprobe_ebpf::{Filter, Outcome, Pipes, Process, Recorder, Security, Syscalls, filter::SyscallSet, host};
+use rustix::time::{ClockId, clock_gettime, clock_settime};
 
 use super::system::{all, every_family};
 use crate::support::{
@@ -25,6 +26,8 @@ use crate::support::{
 crate::trials!(
     a_cpu_that_goes_and_comes_back,
     pids_that_are_used_again,
+    a_wall_clock_that_is_set,
+    a_machine_that_is_suspended,
     ten_thousand_cgroups,
     type_information_without_a_struct,
     type_information_without_a_field
@@ -101,6 +104,68 @@ pub fn same_pids(count: u64) {
         sys::nanosleep(12_000_000);
     }
     println!("{pid}");
+}
+
+/// The stream says that the clocks have changed, between what came before and what comes after: once.
+fn across(change: impl FnOnce()) -> ClockChange {
+    let probe = Syscalls::of(SyscallSet::named(["getppid"]).unwrap());
+    let builder = Recorder::builder().require(probe).filter(Filter::none());
+    let mut recording = Recording::start(builder);
+    let mut workload = recording.spawn("gate 100 0");
+    assert_eq!(workload.line(), "ready");
+    let calls = |recording: &mut Recording<_>, workload: &mut Workload, count: usize| {
+        workload.go();
+        assert_eq!(workload.line(), "done");
+        recording.poll_until(|events| {
+            events.iter().filter(|event| matches!(event, Event::Syscall(_))).count() == count
+        });
+    };
+    calls(&mut recording, &mut workload, 100);
+    let before = recording.recorder.info().clocks;
+    change();
+    let after = host::clocks();
+    calls(&mut recording, &mut workload, 200);
+    workload.close_input();
+    recording.run(&mut workload);
+    let recorded = recording.finish().lossless();
+    let changes = recorded.all::<ClockChange>();
+    let [change] = changes[..] else { panic!("{changes:?}") };
+    let calls: Vec<_> = recorded.all::<Syscall>().iter().map(|call| call.origin.ktime_ns).collect();
+    assert!((calls[99]..calls[100]).contains(&change.origin.ktime_ns), "{change:?} {calls:?}");
+    // What the machine's own clock said, within what a slow machine needs between two readings.
+    let (told, own) = (Clocks::from(&change), after);
+    assert!(told.wall_ns(own.monotonic_ns).abs_diff(own.realtime_ns) < 100_000_000, "{told:?} {own:?}");
+    assert!(before.wall_ns(own.monotonic_ns).abs_diff(own.realtime_ns) > 1_000_000_000, "{before:?} {own:?}");
+    change
+}
+
+/// For how long in all.
+fn suspended(clocks: &Clocks) -> i64 {
+    clocks.boottime_ns.wrapping_sub(clocks.monotonic_ns).cast_signed()
+}
+
+fn a_wall_clock_that_is_set() {
+    let by = |seconds: i64| {
+        let mut now = clock_gettime(ClockId::Realtime);
+        now.tv_sec += seconds;
+        clock_settime(ClockId::Realtime, now).unwrap();
+    };
+    let began = host::clocks();
+    let change = across(|| by(3600));
+    let slept = suspended(&Clocks::from(&change)) - suspended(&began);
+    assert!(slept.abs() < 1_000_000, "{slept}");
+    across(|| by(-3600));
+}
+
+/// Until its alarm wakes it two seconds later.
+fn a_machine_that_is_suspended() {
+    let began = host::clocks();
+    let change = across(|| {
+        fs::write("/sys/class/rtc/rtc0/wakealarm", "+2").unwrap();
+        fs::write("/sys/power/state", "mem").unwrap();
+    });
+    let slept = suspended(&Clocks::from(&change)) - suspended(&began);
+    assert!(slept > 1_000_000_000, "{slept}");
 }
 
 fn pids_that_are_used_again() {

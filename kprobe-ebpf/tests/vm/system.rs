@@ -8,7 +8,7 @@ use kprobe_core::{
 };
 use kprobe_ebpf::{
     Block, Filter, Irq, Lock, Memory, Need, Pipes, Process, Recorder, RecorderBuilder, Sched, Security,
-    Syscalls, Tcp, UnixStreams, host,
+    Syscalls, Tcp, Udp, UnixStreams, host,
 };
 
 use crate::support::{child::Workload, recording::Recording, times};
@@ -36,6 +36,7 @@ pub fn every_family() -> RecorderBuilder<impl Sized> {
     let need = if is_older { Need::Optional } else { Need::Required };
     all()
         .probe_with(need, Tcp::default())
+        .probe_with(need, Udp::default())
         .probe_with(need, UnixStreams::default())
         .probe_with(need, Pipes::default())
         .probe_with(need, Block::default())

@@ -4,8 +4,8 @@ use crate::support::{CACHE_MISS, CLOCKS, Sample, at, batch, everything, info, re
 use kprobe_core::{
     abi::{self, Header, Kind},
     decode::Record,
-    event::{Comm, Origin, Registry, Tgid},
-    pipeline::{BatchBuf, Context, Ledger, ProbeRow, Sink, StageRow, StreamInfo},
+    event::{ClockChange, Comm, Origin, Registry, Tgid, TypedEvent as _},
+    pipeline::{BatchBuf, Clocks, Context, Ledger, ProbeRow, Sink, StageRow, StreamInfo},
 };
 use kprobe_sinks::stdout::JsonSink;
 use proptest::prelude::*;
@@ -224,11 +224,11 @@ fn what_is_not_shown_is_dropped_with_its_reason() {
     sink.flush().expect("a Vec takes everything");
     let row = sink.row();
     drop(sink);
-    assert_eq!((row.sink.as_str(), row.received, row.delivered), ("json", samples.len() as u64 + 1, 11));
+    assert_eq!((row.sink.as_str(), row.received, row.delivered), ("json", samples.len() as u64 + 1, 12));
     let dropped: Vec<_> = row.dropped.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
     assert_eq!(dropped, [("not_shown", 3), ("undecodable", 2), ("unknown_kind", 2)]);
     let text = String::from_utf8(bytes).expect("JSON is UTF-8");
-    assert_eq!(text.lines().count(), 12);
+    assert_eq!(text.lines().count(), 13);
     assert!(text.lines().all(|line| line.starts_with("{\"kind\":\"meta.")), "{text}");
 }
 
@@ -257,7 +257,7 @@ proptest! {
         realtime_ns: u64,
     ) {
         let info = StreamInfo {
-            clocks: kprobe_core::pipeline::Clocks { monotonic_ns, realtime_ns, ..CLOCKS },
+            clocks: Clocks { monotonic_ns, realtime_ns, ..CLOCKS },
             ..info()
         };
         let registry = registry();
@@ -283,6 +283,10 @@ proptest! {
             drop(sink);
             let text = String::from_utf8(bytes).expect("JSON is UTF-8");
             let line = text.lines().nth(1).expect("there is a line for the record");
+            // From this very line on.
+            let change = ClockChange::decode(any.record());
+            let clocks = change.map_or(info.clocks, |change| Clocks::from(&change));
+            let info = StreamInfo { clocks, ..info.clone() };
             prop_assert_eq!(line, reference(&info, any.record(), &any.context, &registry));
         }
     }

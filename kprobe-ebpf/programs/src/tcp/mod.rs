@@ -25,6 +25,7 @@ use crate::{
     current::{CurrentTask, Who as _},
     emit::{emit, now},
     filter,
+    inet::CookieMemory,
     memory::{Direct, Memory, Object, Probed},
     offsets::{
         OFF_FDTABLE_FD, OFF_FDTABLE_MAX_FDS, OFF_FILE_PRIVATE_DATA, OFF_FILES_STRUCT_FDT,
@@ -93,7 +94,7 @@ pub fn track<M: SockMemory>((sk, old, new): (Object<M>, u32, u32)) {
 /// `inet_sock_set_state`, before all others there.
 #[inline(always)]
 pub fn give_cookie(sk: Object<Direct>) {
-    Direct::cookie(sk);
+    <Direct as CookieMemory>::cookie(sk);
 }
 
 /// `tcp_destroy_sock(sk)`.

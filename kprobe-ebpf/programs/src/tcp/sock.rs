@@ -1,23 +1,20 @@
 //! `struct sock` and `struct tcp_sock`.
 
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use kprobe_core::abi::{TCP_HAS_NETNS, TCP_IPV6, TcpSocket};
 
 use crate::{
-    memory::{Direct, Memory, Object, Probed},
+    inet::{self, AF_INET, AF_INET6, CookieMemory},
+    memory::{Direct, Object, Probed},
     offsets::{
-        OFF_INET_SOCK_INET_SPORT, OFF_NET_NS_INUM, OFF_SOCK_COMMON_SKC_COOKIE, OFF_SOCK_COMMON_SKC_DADDR,
-        OFF_SOCK_COMMON_SKC_DPORT, OFF_SOCK_COMMON_SKC_FAMILY, OFF_SOCK_COMMON_SKC_FLAGS,
-        OFF_SOCK_COMMON_SKC_NET, OFF_SOCK_COMMON_SKC_RCV_SADDR, OFF_SOCK_COMMON_SKC_STATE,
-        OFF_SOCK_COMMON_SKC_V6_DADDR, OFF_SOCK_COMMON_SKC_V6_RCV_SADDR, OFF_SOCK_SK_ERR,
-        OFF_SOCK_SK_PROTOCOL, OFF_SOCK_SK_TYPE, OFF_TCP_SOCK_BYTES_ACKED, OFF_TCP_SOCK_BYTES_RECEIVED,
-        OFF_TCP_SOCK_BYTES_RETRANS, OFF_TCP_SOCK_BYTES_SENT, OFF_TCP_SOCK_COPIED_SEQ, OFF_TCP_SOCK_RCV_NXT,
-        OFF_TCP_SOCK_SND_NXT, OFF_TCP_SOCK_SND_UNA, OFF_TCP_SOCK_SRTT_US, OFF_TCP_SOCK_WRITE_SEQ,
+        OFF_INET_SOCK_INET_SPORT, OFF_SOCK_COMMON_SKC_DPORT, OFF_SOCK_COMMON_SKC_FAMILY,
+        OFF_SOCK_COMMON_SKC_FLAGS, OFF_SOCK_COMMON_SKC_STATE, OFF_SOCK_SK_ERR, OFF_SOCK_SK_PROTOCOL,
+        OFF_SOCK_SK_TYPE, OFF_TCP_SOCK_BYTES_ACKED, OFF_TCP_SOCK_BYTES_RECEIVED, OFF_TCP_SOCK_BYTES_RETRANS,
+        OFF_TCP_SOCK_BYTES_SENT, OFF_TCP_SOCK_COPIED_SEQ, OFF_TCP_SOCK_RCV_NXT, OFF_TCP_SOCK_SND_NXT,
+        OFF_TCP_SOCK_SND_UNA, OFF_TCP_SOCK_SRTT_US, OFF_TCP_SOCK_WRITE_SEQ,
     },
 };
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 const SOCK_STREAM: u16 = 1;
 const IPPROTO_TCP: u16 = 6;
 /// Bit of `skc_flags`: the other end has ended its stream, and the end is in `rcv_nxt`.
@@ -51,11 +48,9 @@ pub(super) mod state {
 }
 
 /// How sockets are read.
-pub trait SockMemory: Memory {
+pub trait SockMemory: CookieMemory {
     /// The same socket as a `tcp_sock`; `None` if it is no socket of TCP, where that can be told.
     fn tcp(sk: Object<Self>) -> Option<Object<Self>>;
-    /// Its cookie; 0 if it has none and cannot be given one.
-    fn cookie(sk: Object<Self>) -> u64;
 }
 
 impl SockMemory for Direct {
@@ -64,12 +59,6 @@ impl SockMemory for Direct {
         // SAFETY: the helper takes a socket that the verifier knows to be one.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk.address().cast_mut().cast()) };
         (!tcp.is_null()).then_some(Object::new(tcp))
-    }
-
-    #[inline(always)]
-    fn cookie(sk: Object<Self>) -> u64 {
-        // SAFETY: likewise.
-        unsafe { bpf_get_socket_cookie(sk.address().cast_mut().cast()) }
     }
 }
 
@@ -80,11 +69,6 @@ impl SockMemory for Probed {
         let is_tcp = sk.load::<u16>(&OFF_SOCK_SK_PROTOCOL) == IPPROTO_TCP;
         let family: u16 = sk.load(&OFF_SOCK_COMMON_SKC_FAMILY);
         (is_stream && is_tcp && (family == AF_INET || family == AF_INET6)).then_some(sk)
-    }
-
-    #[inline(always)]
-    fn cookie(sk: Object<Self>) -> u64 {
-        sk.load(&OFF_SOCK_COMMON_SKC_COOKIE)
     }
 }
 
@@ -108,7 +92,7 @@ impl<M: SockMemory> Sock<M> {
         self.sk.address() as u64
     }
 
-    /// See [`SockMemory::cookie`].
+    /// See [`CookieMemory::cookie`].
     #[inline(always)]
     pub(super) fn cookie(self) -> u64 {
         M::cookie(self.sk)
@@ -174,18 +158,9 @@ impl<M: SockMemory> Sock<M> {
     #[inline(always)]
     pub(super) fn describe(self, flags: u32) -> TcpSocket {
         let sk = self.sk;
-        let is_ipv6 = sk.load::<u16>(&OFF_SOCK_COMMON_SKC_FAMILY) == AF_INET6;
-        let (local_addr, remote_addr) = if is_ipv6 {
-            // By the helper even where direct loads work, and both as words: they are arrays.
-            let sk = Object::<Probed>::new(sk.address());
-            (
-                sk.load_if_present::<[u64; 2]>(&OFF_SOCK_COMMON_SKC_V6_RCV_SADDR).unwrap_or_default(),
-                sk.load_if_present::<[u64; 2]>(&OFF_SOCK_COMMON_SKC_V6_DADDR).unwrap_or_default(),
-            )
-        } else {
-            (mapped(sk.load(&OFF_SOCK_COMMON_SKC_RCV_SADDR)), mapped(sk.load(&OFF_SOCK_COMMON_SKC_DADDR)))
-        };
-        let netns = netns(sk);
+        let is_ipv6 = inet::is_ipv6(sk);
+        let (local_addr, remote_addr) = inet::addresses(sk);
+        let netns = inet::netns(sk);
         TcpSocket {
             cookie: self.cookie(),
             local_addr: zerocopy::transmute!(local_addr),
@@ -200,18 +175,4 @@ impl<M: SockMemory> Sock<M> {
                 | if netns.is_some() { TCP_HAS_NETNS } else { 0 },
         }
     }
-}
-
-/// An IPv4 address, in the order of the network, as one of IPv6.
-#[inline(always)]
-fn mapped(address: u32) -> [u64; 2] {
-    [0, u64::from(address) << 32 | 0xffff_0000]
-}
-
-#[inline(always)]
-fn netns<M: Memory>(sk: Object<M>) -> Option<u32> {
-    if OFF_SOCK_COMMON_SKC_NET.get() == crate::offsets::ABSENT {
-        return None;
-    }
-    sk.follow(&OFF_SOCK_COMMON_SKC_NET).load_if_present(&OFF_NET_NS_INUM)
 }

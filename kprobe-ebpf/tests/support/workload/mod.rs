@@ -15,6 +15,7 @@ mod sched;
 mod security;
 pub mod sys;
 mod tcp;
+mod udp;
 mod unix;
 
 use std::io::Read;
@@ -70,6 +71,8 @@ pub fn run(text: &str) -> ! {
         "tcp" => tcp::transfers(&args),
         "tcp-lives" => tcp::lives(),
         "lossy-link" => netem::lossy_link(arg(0)),
+        "udp" => udp::datagrams(),
+        "udp-by-ring" => udp::io_uring(),
         "unix-streams" => unix::transfers(arg(0)),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),

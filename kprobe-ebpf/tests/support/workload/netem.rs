@@ -19,7 +19,6 @@ use super::sys;
 pub fn lossy_link(mebibytes: u64) {
     sys::must(libc::SYS_unshare, [libc::CLONE_NEWNET.into(), 0, 0, 0, 0, 0]);
     up();
-    lose_one_in_ten();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let to = listener.local_addr().unwrap();
     let bytes = (mebibytes << 20) as usize;
@@ -30,6 +29,8 @@ pub fn lossy_link(mebibytes: u64) {
         all.len()
     });
     let mut client = TcpStream::connect(to).unwrap();
+    // Not before: answers to who asks for a connection have no socket yet, and no record.
+    lose_one_in_ten();
     client.write_all(&vec![7; bytes]).unwrap();
     drop(client);
     assert_eq!(server.join().unwrap(), bytes);

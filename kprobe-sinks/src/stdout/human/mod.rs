@@ -157,6 +157,9 @@ impl Lines {
         if event.is_none() && entry.is_none() {
             return Err(Reason::UnknownKind);
         }
+        if let Some(Event::ClockChange(change)) = &event {
+            self.info.clocks = change.into();
+        }
         let origin = Origin::of(&enriched.record);
         let mut line = Line::new(buf, self.colour);
         self.put_time(&mut line, &origin);

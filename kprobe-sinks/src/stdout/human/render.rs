@@ -9,8 +9,8 @@ use kprobe_core::{
         MemoryOomKill, MemoryReclaim, MemoryScope, Origin, PageFault, PipeCall, PipeRead, PipeWrite,
         ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
         SchedWaking, SecurityCapability, Submitter, TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit,
-        TcpSend, TcpSocket, TcpState, Tgid, Tid, UnixRecv, UnixSend, Value, WakeContext, errno_name,
-        signal_name, softirq_name,
+        TcpSend, TcpSocket, TcpState, Tgid, Tid, UdpRecv, UdpSend, UdpSocket, UnixRecv, UnixSend, Value,
+        WakeContext, errno_name, signal_name, softirq_name,
     },
     pipeline::Enriched,
 };
@@ -65,11 +65,16 @@ impl Scene<'_> {
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::PipeWrite(event) => put_pipe_write(line, event),
             Event::PipeRead(event) => put_pipe_read(line, event),
+            Event::UdpSend(event) => put_udp_send(line, event),
+            Event::UdpRecv(event) => put_udp_recv(line, event),
             Event::UnixSend(event) => put_unix_send(line, event),
             Event::UnixRecv(event) => put_unix_recv(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
             Event::Marker(event) => line.styled(WORD, format_args!("--- marker {} ---", event.id)),
+            Event::ClockChange(_) => {
+                line.styled(WORD, format_args!("the wall clock was set, or the machine was suspended"));
+            }
             Event::ThreadSeed(event) => {
                 line.styled(WORD, format_args!("was there"));
                 line.put(format_args!(", child of {}", event.parent_tgid));
@@ -473,6 +478,39 @@ fn put_pipe_read(line: &mut Line<'_>, event: &PipeRead) {
         line.put(format_args!(", left in it"));
     }
     put_doubts(line, relative, overlapped);
+}
+
+fn put_udp_send(line: &mut Line<'_>, event: &UdpSend) {
+    line.styled(WORD, format_args!("sends"));
+    line.put(format_args!(" {} bytes", event.bytes));
+    put_udp_ends(line, &event.socket, "->");
+}
+
+fn put_udp_recv(line: &mut Line<'_>, event: &UdpRecv) {
+    line.styled(WORD, format_args!("receives"));
+    match (event.bytes, event.datagram_bytes) {
+        (Some(bytes), Some(all)) if bytes != all => line.put(format_args!(" {bytes} of {all} bytes")),
+        (Some(bytes), _) => line.put(format_args!(" {bytes} bytes")),
+        (None, Some(all)) => line.put(format_args!(" of {all} bytes")),
+        (None, None) => {}
+    }
+    put_udp_ends(line, &event.socket, "<-");
+    if event.peek {
+        line.put(format_args!(", left there"));
+    }
+}
+
+fn put_udp_ends(line: &mut Line<'_>, socket: &UdpSocket, arrow: &str) {
+    if let Some(bytes) = socket.segment_bytes {
+        line.put(format_args!(" in datagrams of {bytes}"));
+    }
+    match socket.local_addr {
+        Some(address) => line.put(format_args!(", {}", SocketAddr::new(address, socket.local_port))),
+        None => line.put(format_args!(", *:{}", socket.local_port)),
+    }
+    if let Some((address, port)) = socket.remote {
+        line.put(format_args!(" {arrow} {}", SocketAddr::new(address, port)));
+    }
 }
 
 fn put_unix_send(line: &mut Line<'_>, event: &UnixSend) {

@@ -1,6 +1,6 @@
 use kprobe_core::{
     abi::Kind,
-    event::{Arch, Entry, Field, Origin, Registry, Type, Value},
+    event::{Arch, ClockChange, Entry, Field, Origin, Registry, Type, TypedEvent as _, Value},
     pipeline::{Clocks, Enriched, StreamInfo},
 };
 
@@ -121,6 +121,10 @@ impl Encoder {
         }
         let at =
             self.plans.binary_search_by_key(&kind, |(kind, _)| *kind).map_err(|_| Reason::UnknownKind)?;
+        if kind == Kind::META_CLOCK {
+            let change = ClockChange::decode(enriched.record).map_err(|_| Reason::Undecodable)?;
+            self.clocks = Clocks::from(&change);
+        }
         let plan = &self.plans[at].1;
         put_common(buf, plan, enriched, &mut self.clock, &self.clocks);
         let mut next = 0;

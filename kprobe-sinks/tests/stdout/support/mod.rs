@@ -165,6 +165,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     samples.extend(shortages());
     samples.extend(security());
     samples.extend(pipes());
+    samples.extend(datagrams());
     samples.extend(unix_streams());
     samples.extend(block());
     samples.extend(tcp());
@@ -579,6 +580,60 @@ fn locks() -> Vec<Sample> {
     samples
 }
 
+fn datagrams() -> Vec<Sample> {
+    let address = |last: u8| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, last];
+    let all = abi::UDP_HAS_NETNS | abi::UDP_HAS_LOCAL | abi::UDP_HAS_REMOTE;
+    let socket = abi::UdpSocket {
+        cookie: 4711,
+        local_addr: address(1),
+        remote_addr: address(2),
+        local_port: 40_000,
+        remote_port: 53,
+        netns: 4_026_531_840,
+        segment_bytes: 0,
+        flags: all,
+    };
+    let ns = CLOCKS.monotonic_ns + 3_050_000;
+    let known = abi::UdpSocket { flags: all | abi::UDP_HAS_SENT_NS | abi::UDP_CONNECTED, ..socket };
+    let sent = abi::UdpSend { socket: known, sent_ns: ns, bytes: 30 };
+    let cut = abi::UdpSend { socket: abi::UdpSocket { segment_bytes: 1200, ..known }, bytes: 60_000, ..sent };
+    let loopback = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let v6 = abi::UdpSocket {
+        cookie: 0,
+        local_addr: loopback,
+        remote_addr: loopback,
+        flags: all | abi::UDP_IPV6,
+        ..socket
+    };
+    let nowhere = abi::UdpSocket {
+        local_addr: [0; 16],
+        remote_addr: [0; 16],
+        remote_port: 0,
+        netns: 0,
+        flags: 0,
+        ..socket
+    };
+    let sends = [sent, cut, abi::UdpSend { socket: v6, sent_ns: 0, bytes: 0 }];
+    let unsure = abi::UdpSend { socket: nowhere, sent_ns: 0, bytes: 12 };
+    let recv = |socket: abi::UdpSocket, flags, bytes, datagram_bytes| abi::UdpRecv {
+        socket: abi::UdpSocket { flags: socket.flags | flags, ..socket },
+        bytes,
+        datagram_bytes,
+    };
+    let (has_bytes, has_datagram) = (abi::UDP_HAS_BYTES, abi::UDP_HAS_DATAGRAM);
+    let receives = [
+        recv(socket, has_bytes | has_datagram, 30, 30),
+        recv(socket, has_bytes | has_datagram | abi::UDP_PEEK, 10, 30),
+        recv(abi::UdpSocket { segment_bytes: 1200, ..v6 }, has_bytes | has_datagram, 60_000, 60_000),
+        recv(nowhere, has_bytes, 30, 0),
+        recv(nowhere, has_datagram, 0, 30),
+    ];
+    let sends = sends.into_iter().chain([unsure]);
+    let sends = sends.map(|body| Sample::new(at(33, Kind::UDP_SEND), &body).comm(b"ls"));
+    let receives = receives.map(|body| Sample::new(at(33, Kind::UDP_RECV), &body).comm(b"wc"));
+    sends.chain(receives).collect()
+}
+
 fn unix_streams() -> Vec<Sample> {
     let (cookie, peer_cookie, inode) = (12_293, 12_294, 706_693);
     let doubtful = abi::UNIX_RELATIVE | abi::UNIX_HAS_OVERLAPPED | abi::UNIX_OVERLAPPED;
@@ -643,7 +698,20 @@ fn metas() -> Vec<Sample> {
         ),
         Sample::new(Header { cgroup_id: 4242, ..user_space(34, Kind::META_CGROUP) }, &cgroup(0)),
     ];
-    others.into_iter().chain(histograms).collect()
+    // Last, since the times of lines follow it.
+    let clock = Sample::new(user_space(36, Kind::META_CLOCK), &suspended());
+    others.into_iter().chain(histograms).chain([clock]).collect()
+}
+
+/// A machine that was suspended for an hour.
+fn suspended() -> abi::ClockChange {
+    const HOUR: u64 = 3_600_000_000_000;
+    abi::ClockChange {
+        monotonic_ns: CLOCKS.monotonic_ns + 36_000,
+        boottime_ns: CLOCKS.boottime_ns + 36_000 + HOUR,
+        realtime_ns: CLOCKS.realtime_ns + 36_000 + HOUR,
+        uncertainty_ns: 150,
+    }
 }
 
 /// The header of a histogram: of a process, of a cgroup, or of neither.

@@ -36,6 +36,8 @@ mod security;
 #[cfg(not(feature = "before-6.1"))]
 mod tcp;
 #[cfg(not(feature = "before-6.1"))]
+mod udp;
+#[cfg(not(feature = "before-6.1"))]
 mod unix;
 
 kprobe_programs::follow_programs!();
