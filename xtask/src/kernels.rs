@@ -60,7 +60,8 @@ impl Series {
             "sched::",
             "losses::",
             "rungs::",
-            "attaching::",
+            "attaching::nothing_stays",
+            "attaching::an_error",
             "custom::",
         ];
         const VM: &[&str] =
