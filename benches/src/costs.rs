@@ -28,6 +28,7 @@ const CASES: &[Case] = &[
     Case { family: "process", work: "threads", what: "a thread that is created or ends", per_burst: 100 },
     Case { family: "syscall", work: "calls", what: "`getppid`", per_burst: 2_000 },
     Case { family: "tcp", work: "tcp", what: "a send or a receive of one byte on loopback", per_burst: 500 },
+    Case { family: "udp", work: "udp", what: "a send or a receive of one byte on loopback", per_burst: 500 },
     Case { family: "unix", work: "unix", what: "a send or a receive of one byte", per_burst: 1_000 },
     Case { family: "pipe", work: "pipe", what: "a write or a read of one byte", per_burst: 1_000 },
     Case { family: "memory", work: "faults", what: "a minor fault, each recorded", per_burst: 1_000 },

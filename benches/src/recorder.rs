@@ -14,7 +14,7 @@ use kprobe_core::{
     pipeline::{Batch, BatchBuf, Gaps, Source as _},
 };
 use kprobe_ebpf::{
-    By, Filter, Lock, Memory, Pipes, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls, Tcp,
+    By, Filter, Lock, Memory, Pipes, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls, Tcp, Udp,
     UnixStreams,
 };
 
@@ -129,6 +129,7 @@ fn record_family(
         Family::Process => record(builder.require(Process::default()), seen, until),
         Family::Syscall => record(builder.require(Syscalls::all()), seen, until),
         Family::Tcp => record(builder.require(Tcp::default()), seen, until),
+        Family::Udp => record(builder.require(Udp::default()), seen, until),
         Family::Unix => record(builder.require(UnixStreams::default()), seen, until),
         Family::Pipe => record(builder.require(Pipes::default()), seen, until),
         Family::Memory => record(builder.require(Memory::default().minor_faults(1)), seen, until),

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, Read, Write, stdin},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     os::unix::{fs::chroot, net::UnixStream},
     ptr,
     sync::atomic::AtomicU32,
@@ -25,6 +25,9 @@ use crate::{
     machine::{PRODUCER_CORE, now_ns, pin},
     outcome::Calls,
 };
+
+/// Any port of this machine's own.
+const LOCALHOST: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// How calls are made: in bursts, of which the first is not timed.
 #[derive(Clone, Copy, Debug)]
@@ -95,11 +98,17 @@ pub(crate) fn serve(core: usize) -> Result<()> {
                 say(hand_over(shape, to, from))?;
             }
             "tcp" => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+                let listener = TcpListener::bind(LOCALHOST)?;
                 let to = TcpStream::connect(listener.local_addr()?)?;
                 to.set_nodelay(true)?;
                 let (from, _) = listener.accept()?;
                 say(hand_over(shape, to, from))?;
+            }
+            "udp" => {
+                let (to, from) = (UdpSocket::bind(LOCALHOST)?, UdpSocket::bind(LOCALHOST)?);
+                to.connect(from.local_addr()?)?;
+                from.connect(to.local_addr()?)?;
+                say(make(shape, |count| datagrams(count, &to, &from)))?;
             }
             "faults" => say(make(shape, faults))?,
             "futex" => say(make(shape, wakes))?,
@@ -157,6 +166,13 @@ fn hand_over(shape: Shape, mut to: impl Write, mut from: impl Read) -> Calls {
             handed.expect("both ends are open");
         }
     })
+}
+
+fn datagrams(count: u32, to: &UdpSocket, from: &UdpSocket) {
+    for _ in 0..count {
+        let handed = to.send(&[1]).and_then(|_| from.recv(&mut [0]));
+        assert!(handed.is_ok_and(|bytes| bytes == 1), "a datagram arrives on loopback");
+    }
 }
 
 /// Pages that are touched for the first time.

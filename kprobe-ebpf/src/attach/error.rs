@@ -8,7 +8,9 @@ use crate::{btf::BtfError, filter::FilterError, ring::RingError};
 pub enum AttachError {
     /// The process lacks capabilities.
     #[error(
-        "missing {missing}: attaching needs CAP_BPF and CAP_PERFMON; run as root, or give the program those two with \
+        "missing {missing}: every family is off without CAP_BPF (programs and maps) and CAP_PERFMON \
+         (reading what the kernel passes to them); run as root, or give the \
+         program those two with \
          `setcap cap_bpf,cap_perfmon+ep FILE`"
     )]
     Capability {

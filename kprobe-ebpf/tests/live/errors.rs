@@ -199,7 +199,9 @@ pub fn attach_without(case: u64) {
 }
 
 fn missing_capabilities() {
-    let how = "attaching needs CAP_BPF and CAP_PERFMON; run as root, or give the program those two with \
+    let how = "every family is off without CAP_BPF (programs and maps) and CAP_PERFMON \
+         (reading what the kernel passes to them); run as root, or give the \
+         program those two with \
                `setcap cap_bpf,cap_perfmon+ep FILE`";
     let expected = [
         format!("missing CAP_BPF and CAP_PERFMON: {how}"),

@@ -256,7 +256,8 @@ fn options_of_a_recording_that_is_made() {
 fn without_privilege() {
     let folder = open_folder();
     let own = std::process::id().to_string();
-    let expected = "missing CAP_BPF and CAP_PERFMON: attaching needs CAP_BPF and CAP_PERFMON; run as root, or give the \
+    let expected = "missing CAP_BPF and CAP_PERFMON: every family is off without CAP_BPF (programs and maps) and CAP_PERFMON \
+         (reading what the kernel passes to them); run as root, or give the \
                     program those two with `setcap cap_bpf,cap_perfmon+ep FILE`";
     let targets: [(&[&str], i32); 3] = [
         (&["--pid", &own], COULD_NOT_START),
