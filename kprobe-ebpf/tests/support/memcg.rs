@@ -13,17 +13,18 @@ pub struct MemoryCgroup {
     pub is_v2: bool,
 }
 
-impl MemoryCgroup {
-    /// That of a test process. `id` is the test's own process.
-    fn at(id: u64) -> Self {
-        let controllers = fs::read_to_string(format!("{V2}/cgroup.controllers")).unwrap_or_default();
-        let is_v2 = controllers.split_whitespace().any(|controller| controller == "memory");
-        let path = PathBuf::from(if is_v2 { V2 } else { V1 }).join(format!("kprobe-test-{id}"));
-        Self { path, is_v2 }
-    }
+/// Where that of a test is, and whether in the v2 hierarchy. `id` is the test's own process. No value that removes it when dropped:
+/// whoever enters it is not whoever made it.
+fn place(id: u64) -> (PathBuf, bool) {
+    let controllers = fs::read_to_string(format!("{V2}/cgroup.controllers")).unwrap_or_default();
+    let is_v2 = controllers.split_whitespace().any(|controller| controller == "memory");
+    (PathBuf::from(if is_v2 { V2 } else { V1 }).join(format!("kprobe-test-{id}")), is_v2)
+}
 
+impl MemoryCgroup {
     pub fn new(limit_bytes: u64) -> Self {
-        let cgroup = Self::at(std::process::id().into());
+        let (path, is_v2) = place(std::process::id().into());
+        let cgroup = Self { path, is_v2 };
         if cgroup.is_v2 {
             fs::write(format!("{V2}/cgroup.subtree_control"), "+memory").unwrap();
         }
@@ -35,7 +36,7 @@ impl MemoryCgroup {
 
     /// Moves this process there.
     pub fn enter(id: u64) {
-        fs::write(Self::at(id).path.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        fs::write(place(id).0.join("cgroup.procs"), std::process::id().to_string()).unwrap();
     }
 
     /// Its id, if it is in the v2 hierarchy.
