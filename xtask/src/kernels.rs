@@ -50,9 +50,12 @@ impl Series {
         }
     }
 
-    /// The tests that run on it, as the beginnings of their names by test binary; `None` for all of them. Before 6.1 many
-    /// families are off, and their tests have nothing to look at.
-    pub(crate) fn chosen(self) -> Option<&'static [(&'static str, &'static [&'static str])]> {
+    /// The tests of a test binary that run on it, by the beginnings of their names. Before 6.1 many families are off, and their
+    /// tests have nothing to look at. What the agent makes of its options is the same on each kernel, so after 6.1 only those
+    /// of its tests run that begin and end recordings.
+    pub(crate) fn chosen(self, binary: &str) -> &'static [&'static str] {
+        const ALL: &[&str] = &[""];
+        const AGENT: &[&str] = &["command::", "demo::", "targets::"];
         const LIVE: &[&str] = &[
             "counts::a_million_calls_by",
             "syscalls::",
@@ -66,9 +69,12 @@ impl Series {
         ];
         const VM: &[&str] =
             &["older::", "ladders::contexts", "privilege::two_capabilities", "end::", "system::a_workload"];
-        match self {
-            Self::V5_10 => Some(&[("kprobe-ebpf-live", LIVE), ("kprobe-ebpf-vm", VM)]),
-            Self::V6_1 | Self::V6_12 | Self::V7_2 => None,
+        match (self, binary) {
+            (Self::V5_10, "kprobe-ebpf-live") => LIVE,
+            (Self::V5_10, "kprobe-ebpf-vm") => VM,
+            (Self::V5_10, _) => &[],
+            (Self::V6_12 | Self::V7_2, "kprobe-agent-live") => AGENT,
+            (Self::V6_1 | Self::V6_12 | Self::V7_2, _) => ALL,
         }
     }
 

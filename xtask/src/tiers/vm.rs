@@ -101,12 +101,8 @@ fn script(series: Series, files: &[Entry]) -> String {
         String::from("export KPROBE_AGENT=/bin/kprobe-agent\nexport RUST_BACKTRACE=1\nstatus=0\n");
     for test in files.iter().filter(|file| file.guest.starts_with("/tests/")) {
         let name = test.guest.trim_start_matches("/tests/");
-        let chosen = match series.chosen() {
-            None => &[""][..],
-            Some(all) => all.iter().find(|(binary, _)| *binary == name).map_or(&[][..], |(_, names)| names),
-        };
         let path = sh::quote(&test.guest);
-        for names in chosen {
+        for names in series.chosen(name) {
             // The output of passed tests is shown at the end: facts come that way.
             script.push_str(&format!(
                 "echo \"## {path} {names}\"\n{path} --test-threads=1 --show-output {names} || status=1\n"
@@ -167,8 +163,8 @@ mod tests {
             [file("/bin/kprobe-agent"), file("/tests/kprobe-agent-live"), file("/tests/kprobe-ebpf-live")];
         let runs = |series| script(series, &files).lines().filter(|line| line.starts_with("/tests/")).count();
         assert_eq!(runs(Series::V6_1), 2);
-        let (binary, names) = Series::V5_10.chosen().expect("some")[0];
-        assert_eq!((binary, runs(Series::V5_10)), ("kprobe-ebpf-live", names.len()));
+        assert_eq!(runs(Series::V5_10), Series::V5_10.chosen("kprobe-ebpf-live").len());
+        assert_eq!(runs(Series::V7_2), Series::V7_2.chosen("kprobe-agent-live").len() + 1);
         assert!(
             script(Series::V5_10, &files)
                 .contains("/tests/kprobe-ebpf-live --test-threads=1 --show-output life:: ||")
