@@ -232,7 +232,7 @@ fn check_lives(recorded: &Recorded, lines: &[String], tgid: u32, has: impl Fn(&s
 
 fn every_rung_of_connections() {
     let rungs = rungs(Tcp::default());
-    let mut whole = 0;
+    let (mut whole, mut retransmits) = (0, 0);
     for rung in &rungs {
         let recorder = attach(Tcp::default(), &rungs, rung);
         let on: Vec<_> = recorder.report().attached().map(|probe| probe.probe.clone()).collect();
@@ -243,8 +243,11 @@ fn every_rung_of_connections() {
         if recorded.skipped == 0 {
             let has = |event: &str| on.iter().any(|on| on == event);
             check_lives(&recorded, &lines, workload.tgid(), has, rung);
-            whole += usize::from(has("tcp.connect") && has("tcp.retransmit") && has("tcp.state"));
+            whole += usize::from(has("tcp.connect") && has("tcp.state"));
+            retransmits += usize::from(has("tcp.retransmit"));
         }
     }
     check_whole(whole);
+    // Some kernels have one rung of it.
+    assert!(retransmits >= 1);
 }
