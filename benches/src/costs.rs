@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     harness::{Effort, Rounds},
-    machine::Watch,
+    machine::{Watch, mount_tracefs},
     recorder::OurRecorder,
     stats::show,
     workload::{Shape, Workload},
@@ -88,6 +88,7 @@ struct Turn {
 }
 
 pub(crate) fn measure(effort: Effort) -> Result<Vec<Cost>> {
+    mount_tracefs()?;
     let effort = Effort { alternations: effort.alternations.div_ceil(SHARE), ..effort };
     CASES.iter().map(|case| case.measure(effort)).collect()
 }

@@ -1,8 +1,8 @@
 //! The machine: clocks, cores, who else uses them, and what to write into a report about it.
 
-use std::fs;
+use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::{
     process::setpriority_process,
     system::uname,
@@ -14,6 +14,21 @@ use rustix::{
 pub(crate) const PRODUCER_CORE: usize = 0;
 /// Core of whoever consumes.
 pub(crate) const CONSUMER_CORE: usize = 1;
+
+/// Some events of some families are trace events where functions cannot be attached to.
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// Mounts tracefs where nobody has.
+pub(crate) fn mount_tracefs() -> Result<()> {
+    if Path::new(TRACING).join("events").exists() {
+        return Ok(());
+    }
+    eprintln!("mounting tracefs at {TRACING}");
+    let status =
+        Command::new("mount").args(["-t", "tracefs", "tracefs", TRACING]).status().context("start mount")?;
+    ensure!(status.success(), "tracefs cannot be mounted at {TRACING}: {status}");
+    Ok(())
+}
 
 fn clock_ns(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
