@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use anyhow::{Result, ensure};
 
 use crate::{
-    bpf::EmptyPair,
+    bpf::{CALLS, EmptyPair},
     bpftrace::Bpftrace,
     harness::{Effort, Rounds},
     machine::{Watch, cpu_ns_of},
@@ -53,7 +53,7 @@ impl Stage<'_> {
         let (turn, kept_up) = match who {
             BARE => (self.calls(None, watch)?.1, true),
             EMPTY => {
-                let _pair = EmptyPair::attach()?;
+                let _pair = EmptyPair::attach(CALLS)?;
                 (self.calls(None, watch)?.1, true)
             }
             OURS => {

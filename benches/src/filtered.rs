@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::{
-    bpf::EmptyPair,
+    bpf::{CALLS, EmptyPair},
     harness::{Effort, Rounds},
     machine::Watch,
     outcome::Recorded,
@@ -34,7 +34,7 @@ pub(crate) fn measure(effort: Effort) -> Result<Row> {
     // Waits for a command that never comes: it makes no call.
     let sleeper = Workload::start()?;
     let mut turn = |who: usize, watch: &mut Watch| {
-        let _pair = (who == EMPTY).then(EmptyPair::attach).transpose()?;
+        let _pair = (who == EMPTY).then(|| EmptyPair::attach(CALLS)).transpose()?;
         if who == OURS {
             recorder.record(sleeper.pid())?;
         }

@@ -201,7 +201,11 @@ impl Test {
                 report.add(emitted::measure(bpftrace, effort)?);
             }
             Self::T6 => report.rows.push(filtered::measure(effort)?),
-            Self::T7 => report.rows.extend(switches::measure(effort)?),
+            Self::T7 => {
+                let (rows, note) = switches::measure(effort)?;
+                report.rows.extend(rows);
+                report.notes.push(note);
+            }
             Self::Costs => report.costs = costs::measure(effort)?,
         }
         Ok(())

@@ -5,6 +5,6 @@ mod empty;
 mod producer;
 mod syscall;
 
-pub(crate) use empty::EmptyPair;
+pub(crate) use empty::{CALLS, EmptyPair, SWITCHES};
 pub(crate) use producer::{KIND_END, MANY, Producer, RECORD, Rings, Wakeups};
 pub(crate) use syscall::Program;

@@ -64,8 +64,9 @@ pub struct CpuState {
 ///
 /// The protocol, in which the reader's steps and the program's pair up as in Dekker's algorithm:
 ///
-/// - the program reserves, which advances the ring's producer position, counts the record by an atomic read-modify-write
-///   that returns the old value (a full barrier), and only then reads `idle`; if it is set it submits with a wake-up;
+/// - the program reserves, which advances the ring's producer position, takes the record's number by an atomic
+///   read-modify-write that returns the old value (a full barrier), and only then reads `idle`; if it is set it submits with
+///   a wake-up;
 /// - the reader sets `idle`, issues a full barrier, and only then reads the producer position; if that shows a record,
 ///   also one not yet submitted, it clears `idle` and does not block.
 ///

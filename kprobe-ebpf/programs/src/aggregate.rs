@@ -52,12 +52,11 @@ pub fn count(who: impl Who, kind: Kind, measured: Measured) {
         cpu::count_uncounted(family);
         return;
     };
-    // Atomic, because a program in an interrupt may count in the same histogram.
     // SAFETY: the pointer is to a map element.
-    atomic::add(unsafe { &raw mut (*histogram).sum }, measured.duration_ns);
+    atomic::count(kind, unsafe { &raw mut (*histogram).sum }, measured.duration_ns);
     let class = class_of(measured.duration_ns) as usize;
     // SAFETY: likewise; the class is within the table.
-    atomic::add(unsafe { (&raw mut (*histogram).counts).cast::<u64>().add(class) }, 1);
+    atomic::count(kind, unsafe { (&raw mut (*histogram).counts).cast::<u64>().add(class) }, 1);
 }
 
 /// The histogram of a key in this CPU's table, which may be a new one.

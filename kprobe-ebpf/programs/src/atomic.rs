@@ -6,6 +6,10 @@
 
 use core::arch::asm;
 
+use kprobe_core::abi::Kind;
+
+use crate::frozen::PREEMPTIBLE;
+
 /// Adds to a word and returns what it was. A full barrier.
 #[inline(always)]
 pub fn fetch_add(word: *mut u64, add: u64) -> u64 {
@@ -33,6 +37,27 @@ pub fn add(word: *mut u64, add: u64) {
             value = in(reg) add,
             options(nostack),
         );
+    }
+}
+
+/// Adds to a counter of this CPU's that only programs for events of this kind change.
+///
+/// The kernel does not start a program on a CPU where it has not finished, and no interrupt makes an event of these kinds.
+/// So unless one thread's program can be preempted by that of another, the counter is nobody else's until it is changed.
+#[inline(always)]
+pub fn count(kind: Kind, word: *mut u64, value: u64) {
+    let is_alone = match kind {
+        // At the entry or at the return of a thread's call.
+        Kind::SYSCALL | Kind::LOCK_FUTEX => PREEMPTIBLE.get() == 0,
+        // With interrupts off: waits that are summed up are counted when they are over, at a switch.
+        Kind::SCHED_SWITCH | Kind::SCHED_WAKING => true,
+        _ => false,
+    };
+    if is_alone {
+        // SAFETY: callers pass an aligned word of a map element.
+        unsafe { word.write_volatile(word.read_volatile().wrapping_add(value)) };
+    } else {
+        add(word, value);
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
     frozen::SHARD_MASK,
     memory::{Object, Probed},
     offsets::{OFF_BPF_RINGBUF_MAP_RB, OFF_BPF_RINGBUF_SPINLOCK},
+    sequence,
 };
 
 /// What follows the header in the records of one kind.
@@ -237,12 +238,13 @@ pub fn emit_one_in<B: Body>(who: impl Who, now: u64, one_in: u32, body: impl FnO
         return;
     }
     let shard = cpu.number & SHARD_MASK.get();
-    let seq = cpu.next_seq();
     let ring = RINGS.get(shard);
     let room = ring.and_then(|ring| ring.reserve_untyped::<Record<B>>(0));
-    // The full barrier of the wake-up protocol: `reserve` has advanced the producer position, `idle` is read below.
+    // The two are the full barrier of the wake-up protocol, the first in this build, the second in that for kernels before
+    // 6.1: `reserve` has advanced the producer position, `idle` is read below.
+    let seq = cpu.next_seq();
     // SAFETY: the counters are in a map element.
-    let submitted = atomic::fetch_add(unsafe { &raw mut (*counters).submitted }, 1);
+    let submitted = sequence::count(B::KIND, unsafe { &raw mut (*counters).submitted });
     let Some(mut room) = room else {
         lose(counters, shard, now);
         return;
@@ -266,7 +268,9 @@ pub fn emit_one_in<B: Body>(who: impl Who, now: u64, one_in: u32, body: impl FnO
     room.submit(wake_up(cpu, ring, shard, seq));
 }
 
-const fn is_users(kind: Kind) -> bool {
+/// Whether it is an event of a user's own.
+#[inline(always)]
+pub const fn is_users(kind: Kind) -> bool {
     matches!(kind.family(), Some(Family::User))
 }
 

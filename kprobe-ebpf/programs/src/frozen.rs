@@ -93,6 +93,10 @@ pub static SYSCALL_OTHER: Frozen<u8> = Frozen::new(0);
 #[unsafe(no_mangle)]
 pub static REMEMBERS: Frozen<u8> = Frozen::new(0);
 
+/// 1: programs at raw tracepoints can be preempted (Linux 7.0).
+#[unsafe(no_mangle)]
+pub static PREEMPTIBLE: Frozen<u8> = Frozen::new(1);
+
 /// The process that loads this object.
 #[unsafe(no_mangle)]
 pub static LOADER_TGID: Frozen<u32> = Frozen::new(0);

@@ -353,6 +353,7 @@ impl Setup<'_> {
             ("AGGREGATE", self.aggregation.global()),
             ("HISTOGRAM_SLOTS", self.aggregation.slots().to_le_bytes().to_vec()),
             ("RECLAIM_HAS_MEMCG", vec![u8::from(self.arguments.reclaim_has_memcg)]),
+            ("PREEMPTIBLE", vec![u8::from(self.programs_are_preemptible)]),
             ("REMEMBERS", vec![u8::from(choice.remembers)]),
             ("LOADER_TGID", std::process::id().to_le_bytes().to_vec()),
         ]);
