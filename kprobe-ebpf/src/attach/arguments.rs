@@ -310,6 +310,14 @@ mod tests {
             Arguments::find(&kernel, Build::Before6_1).refusal(&target).is_none()
         };
         assert!(older("nPP") && older("nPPn") && !older("nnPP"));
+        // And takes nothing as a later kernel passes it, where that is not the same.
+        let compaction = |arguments, build| {
+            let target = Target::RawTracepoint("mm_compaction_begin".into());
+            let kernel = kernel(&[("mm_compaction_begin", arguments)]);
+            Arguments::find(&kernel, build).refusal(&target).map(str::to_owned)
+        };
+        assert_eq!(compaction("nnnnn", Build::Before6_1), None);
+        assert!(compaction("Pnnn", Build::Before6_1).is_some() && compaction("nnnnn", Build::Main).is_some());
         // Others are not concerned, and a tracepoint that is not there is refused elsewhere.
         assert_eq!(refusal(&kernel(&[("sched_switch", "nnPP"), ("task_rename", "PC")]), "task_rename"), None);
         assert!(refusal(&kernel(&[("task_rename", "PP")]), "task_rename").is_some());

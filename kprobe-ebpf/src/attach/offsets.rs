@@ -450,6 +450,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn registers_are_at_the_end_of_a_stack() {
+        let find = |stacks: &[(&str, u32)], build| {
+            let mut b = BtfBuilder::new();
+            let long = b.int("unsigned long", 8);
+            b.structure("pt_regs", 168, &[("di", long, 112)]);
+            for (name, size) in stacks {
+                b.union(name, *size, &[("stack", long)]);
+            }
+            Offsets::find(&Btf::parse(&b.blob()).unwrap(), build)
+        };
+        let at = |stacks: &[(&str, u32)]| find(stacks, Build::Before6_1).found.get(ON_STACK).copied();
+        assert_eq!(at(&[("thread_union", 16 << 10)]), Some((16 << 10) - 168));
+        assert_eq!(at(&[("irq_stack", 32 << 10)]), Some((32 << 10) - 168));
+        assert_eq!(at(&[("irq_stack", 32 << 10), ("thread_union", 16 << 10)]), Some((16 << 10) - 168));
+        let none = find(&[("thread_union", 168)], Build::Before6_1);
+        assert_eq!(none.missing([ON_STACK].into_iter()), Some("a stack has no room for registers"));
+        let none = find(&[], Build::Before6_1);
+        assert_eq!(none.missing([ON_STACK].into_iter()), Some("no struct irq_stack"));
+        // Later there is a helper.
+        assert!(!find(&[("thread_union", 16 << 10)], Build::Main).found.contains_key(ON_STACK));
+    }
+
     /// As before 6.1: a cgroup knows its ancestors' ids and not where they are.
     #[test]
     fn a_missing_field_matters_where_it_is_read() {
