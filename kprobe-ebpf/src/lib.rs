@@ -12,8 +12,8 @@
 //!                                  kprobe_core::Batch <--drain-- [ring]
 //! ```
 //!
-//! A recorder needs CAP_BPF and CAP_PERFMON, and a kernel from 6.1 on with type information (BTF). From 5.10 on some families
-//! are there, and before 5.11 CAP_SYS_RESOURCE is needed too, or a limit on locked memory that is high enough.
+//! A recorder needs CAP_BPF and CAP_PERFMON, and a kernel from 6.1 on with type information (BTF). From 5.10 on nearly all
+//! families are there, and before 5.11 CAP_SYS_RESOURCE is needed too, or a limit on locked memory that is high enough.
 
 pub mod btf;
 pub mod filter;

@@ -66,9 +66,33 @@ impl Series {
             "attaching::nothing_stays",
             "attaching::an_error",
             "custom::",
+            "security::",
+            "memory::",
+            "block::",
+            "udp::",
+            "tcp::",
+            "pipe::",
+            // Not contention, and not the calls that are newer.
+            "lock::ping_pong",
+            "lock::a_futex",
+            "lock::waits_that",
+            "lock::requeued",
+            "lock::threads_that",
+            "lock::every_rung_of_futexes",
+            "lock::only_long",
+            "aggregates::",
         ];
-        const VM: &[&str] =
-            &["older::", "ladders::contexts", "privilege::two_capabilities", "end::", "system::a_workload"];
+        const VM: &[&str] = &[
+            "older::",
+            "ladders::contexts",
+            "privilege::two_capabilities",
+            "end::",
+            "system::a_workload",
+            "memory::",
+            "block::",
+            "references::",
+            "privacy::",
+        ];
         match (self, binary) {
             (Self::V5_10, "kprobe-ebpf-live") => LIVE,
             (Self::V5_10, "kprobe-ebpf-vm") => VM,

@@ -6,9 +6,7 @@
 //! at trace events and breakpoints from running meanwhile on the CPU that does it.
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, btf_maps::Array, macros::btf_map};
-use kprobe_core::abi::{
-    Family, HISTOGRAM_CLAIMED, HISTOGRAM_CLASSES, HISTOGRAM_PROBES, HistogramSlot, Kind, aggregate_by,
-};
+use kprobe_core::abi::{Family, HISTOGRAM_CLASSES, HISTOGRAM_PROBES, HistogramSlot, Kind, aggregate_by};
 
 use crate::{
     atomic, cpu,
@@ -77,7 +75,7 @@ fn find(kind: u64, key: u64) -> Option<*mut HistogramSlot> {
         if known == kind && of == key {
             return Some(slot);
         }
-        if known == 0 && atomic::compare_exchange(kind_of, 0, HISTOGRAM_CLAIMED) == 0 {
+        if known == 0 && atomic::claim(kind_of) {
             // SAFETY: likewise. Only programs on this CPU look at it: they see the two in this order.
             unsafe {
                 key_of.write_volatile(key);

@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 
-use kprobe_core::abi::Kind;
+use kprobe_core::abi::{Family, HISTOGRAM_CLAIMED, Kind};
 
 use crate::frozen::PREEMPTIBLE;
 
@@ -106,6 +106,25 @@ pub fn exchange(word: *mut u32, new: u32) -> u32 {
         );
     }
     old as u32
+}
+
+/// Reads a word. A full barrier.
+#[inline(always)]
+pub fn read(word: *mut u64) -> u64 {
+    fetch_or(word, 0)
+}
+
+/// Adds to a word and returns what it was, which nobody else is told. The rest, by which older kernels know the word and
+/// count what goes wrong, is not needed.
+#[inline(always)]
+pub fn take(word: *mut u64, add: u64, _of: u64, _family: Family) -> Option<u64> {
+    Some(fetch_add(word, add))
+}
+
+/// Puts a mark into a word if it is 0, and returns whether it did. Only programs on one CPU change the word.
+#[inline(always)]
+pub fn claim(word: *mut u64) -> bool {
+    compare_exchange(word, 0, HISTOGRAM_CLAIMED) == 0
 }
 
 /// Puts a value into a word if it holds another one, and returns what it held. A full barrier.

@@ -25,17 +25,18 @@ use crate::{
     emit::{emit, min_duration_ns, now},
     filter,
     frozen::SELECT,
+    kernel::block as kernel,
     memory::{Direct, Memory, Object, Probed},
     offsets::{
-        ABSENT, OFF_BIO_BI_BDEV, OFF_BIO_BI_BLKG, OFF_BIO_BI_ITER_BI_SECTOR, OFF_BIO_BI_ITER_BI_SIZE,
-        OFF_BIO_BI_NEXT, OFF_BIO_BI_OPF, OFF_BIO_BI_PRIVATE, OFF_BIO_BI_STATUS,
-        OFF_BLK_FLUSH_QUEUE_FLUSH_PENDING_IDX, OFF_BLK_FLUSH_QUEUE_FLUSH_QUEUE, OFF_BLK_MQ_HW_CTX_FQ,
-        OFF_BLKCG_CSS_CGROUP, OFF_BLKCG_GQ_BLKCG, OFF_BLOCK_DEVICE_BD_DISK, OFF_CGROUP_KN,
-        OFF_GENDISK_FIRST_MINOR, OFF_GENDISK_MAJOR, OFF_GENDISK_QUEUE, OFF_KERNFS_NODE_ID,
+        ABSENT, OFF_BIO_BI_BLKG, OFF_BIO_BI_ITER_BI_SECTOR, OFF_BIO_BI_ITER_BI_SIZE, OFF_BIO_BI_NEXT,
+        OFF_BIO_BI_OPF, OFF_BIO_BI_PRIVATE, OFF_BIO_BI_STATUS, OFF_BLK_FLUSH_QUEUE_FLUSH_PENDING_IDX,
+        OFF_BLK_FLUSH_QUEUE_FLUSH_QUEUE, OFF_BLK_MQ_HW_CTX_FQ, OFF_BLKCG_CSS_CGROUP, OFF_BLKCG_GQ_BLKCG,
+        OFF_CGROUP_KN, OFF_GENDISK_FIRST_MINOR, OFF_GENDISK_MAJOR, OFF_GENDISK_QUEUE, OFF_KERNFS_NODE_ID,
         OFF_REQUEST___DATA_LEN, OFF_REQUEST___SECTOR, OFF_REQUEST_BIO, OFF_REQUEST_CMD_FLAGS,
-        OFF_REQUEST_FLUSH_LIST, OFF_REQUEST_MQ_HCTX, OFF_REQUEST_Q, OFF_REQUEST_QUEUE_DISK,
-        OFF_REQUEST_QUEUE_MQ_OPS, OFF_REQUEST_QUEUELIST, OFF_REQUEST_START_TIME_NS,
+        OFF_REQUEST_FLUSH_LIST, OFF_REQUEST_MQ_HCTX, OFF_REQUEST_QUEUE_MQ_OPS, OFF_REQUEST_QUEUELIST,
+        OFF_REQUEST_START_TIME_NS,
     },
+    storage,
 };
 
 // include/linux/blk_types.h
@@ -135,8 +136,8 @@ fn is_all() -> bool {
 /// `block_bio_queue(bio)`. Passes if the current thread is selected, or the cgroup that it is charged to.
 #[inline(always)]
 pub fn submitted<M: Memory>(args: Args) {
-    let object = args.object::<M>(0);
-    let who = CurrentTask::<Direct>::find();
+    let object = kernel::bio::<M>(args);
+    let who = CurrentTask(storage::current_task());
     let thread = who.thread();
     let is_own = filter::is_self(thread);
     let charged = charged_cgroup(object);
@@ -148,7 +149,7 @@ pub fn submitted<M: Memory>(args: Args) {
         forget_bio(key(object));
         return;
     }
-    let disk = object.follow(&OFF_BIO_BI_BDEV).follow(&OFF_BLOCK_DEVICE_BD_DISK);
+    let disk = kernel::disk_of_bio(object);
     let op = object.load::<u32>(&OFF_BIO_BI_OPF);
     let mut flags = BLOCK_HAS_QUEUED | op & BLOCK_KERNEL_FLAGS;
     // The idle task runs what an interrupt makes it run.
@@ -188,7 +189,7 @@ pub fn submitted<M: Memory>(args: Args) {
 /// The block layer passes the part, whose `bi_private` is the rest. The device mapper passes the bio itself.
 #[inline(always)]
 pub fn split<M: Memory>(args: Args) {
-    let object = args.object::<M>(0);
+    let object = kernel::bio::<M>(args);
     let rest = object.load::<u64>(&OFF_BIO_BI_PRIVATE);
     let Some(bio) = BIOS.get_ptr_mut(rest) else {
         if let Some(bio) = BIOS.get_ptr_mut(key(object)) {
@@ -210,7 +211,7 @@ pub fn split<M: Memory>(args: Args) {
 /// `block_bio_backmerge(bio)`: it was put behind a request.
 #[inline(always)]
 pub fn merged_behind<M: Memory>(args: Args) {
-    let key = key(args.object::<M>(0));
+    let key = key(kernel::merged_bio::<M>(args));
     if let Some(bio) = find_bio(key) {
         forget_bio(key);
         emit_merge(bio, bio.sector, bio.bytes, MERGE_BACK);
@@ -220,7 +221,7 @@ pub fn merged_behind<M: Memory>(args: Args) {
 /// `block_bio_frontmerge(bio)`: it was put in front of a request.
 #[inline(always)]
 pub fn merged_in_front<M: Memory>(args: Args) {
-    let Some(entry) = BIOS.get_ptr_mut(key(args.object::<M>(0))) else { return };
+    let Some(entry) = BIOS.get_ptr_mut(key(kernel::merged_bio::<M>(args))) else { return };
     // SAFETY: the pointer is to a map element that only the submitter's steps change.
     unsafe { (*entry).flags |= IN_FRONT };
     // SAFETY: likewise.
@@ -231,7 +232,7 @@ pub fn merged_in_front<M: Memory>(args: Args) {
 /// `block_rq_merge(rq)`: a request was put behind another one, and is none any more.
 #[inline(always)]
 pub fn request_merged<M: Memory>(args: Args) {
-    let request = args.object::<M>(0);
+    let request = kernel::request::<M>(args);
     if let Some(bio) = take_bio(request) {
         let (sector, bytes) = (request.load(&OFF_REQUEST___SECTOR), request.load(&OFF_REQUEST___DATA_LEN));
         emit_merge(bio, sector, bytes, MERGE_REQUEST);
@@ -263,7 +264,7 @@ fn emit_merge(bio: Bio, sector: u64, bytes: u32, how: u16) {
 /// `block_rq_issue(rq)`: the device gets it.
 #[inline(always)]
 pub fn issued<M: Memory>(args: Args) {
-    let object = args.object::<M>(0);
+    let object = kernel::request::<M>(args);
     let key = key(object);
     let now = now();
     let flags = object.load::<u32>(&OFF_REQUEST_CMD_FLAGS);
@@ -304,7 +305,7 @@ pub fn issued<M: Memory>(args: Args) {
     let mut bio = bio.unwrap_or(unknown);
     bio.flags |= flags & BLOCK_KERNEL_FLAGS;
     bio.op = op;
-    bio.dev = device(object.follow(&OFF_REQUEST_Q).follow(&OFF_REQUEST_QUEUE_DISK));
+    bio.dev = device(kernel::disk_of_request(object));
     bio.bytes = object.load(&OFF_REQUEST___DATA_LEN);
     bio.sector = object.load(&OFF_REQUEST___SECTOR);
     let mut bios = 0;
@@ -325,7 +326,7 @@ pub fn issued<M: Memory>(args: Args) {
 /// `block_rq_requeue(rq)`: the device gave it back.
 #[inline(always)]
 pub fn requeued<M: Memory>(args: Args) {
-    if let Some(request) = REQUESTS.get_ptr_mut(key(args.object::<M>(0))) {
+    if let Some(request) = REQUESTS.get_ptr_mut(key(kernel::request::<M>(args))) {
         // SAFETY: the pointer is to a map element; the request is with nobody else.
         unsafe {
             (*request).issued_ns = 0;
@@ -342,7 +343,7 @@ pub fn requeued<M: Memory>(args: Args) {
 pub fn completed<M: Memory>(args: Args) {
     let object = args.object::<M>(0);
     let key = key(object);
-    let (status, done) = (args.word(1) as u16, args.word(2) as u32);
+    let (status, done) = (kernel::status(args), args.word(2) as u32);
     let Some(entry) = REQUESTS.get_ptr_mut(key) else {
         if let Some(bio) = take_bio(object) {
             emit_request(&Request { bio, issued_ns: 0, requeues: 0, bios: 1 }, status);

@@ -59,6 +59,22 @@ impl<M: Memory> CurrentTask<M> {
     }
 }
 
+/// A thread that need not be the current one, where it is taken for the one that something happens to.
+#[derive(Clone, Copy)]
+pub struct OtherTask<M>(pub Task<M>);
+
+impl<M: Memory> Who for OtherTask<M> {
+    #[inline(always)]
+    fn thread(self) -> Thread {
+        self.0.thread()
+    }
+
+    #[inline(always)]
+    fn cgroup_id(self) -> u64 {
+        self.0.cgroup_id()
+    }
+}
+
 impl<M: Memory> Who for CurrentTask<M> {
     #[inline(always)]
     fn thread(self) -> Thread {

@@ -1,9 +1,7 @@
 //! `struct sock`, as far as sockets of every protocol of the Internet are alike.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-
 use crate::{
-    memory::{Direct, Memory, Object, Probed},
+    memory::{Memory, Object, Probed},
     offsets::{
         ABSENT, OFF_NET_NS_INUM, OFF_SOCK_COMMON_SKC_COOKIE, OFF_SOCK_COMMON_SKC_DADDR,
         OFF_SOCK_COMMON_SKC_FAMILY, OFF_SOCK_COMMON_SKC_NET, OFF_SOCK_COMMON_SKC_RCV_SADDR,
@@ -25,11 +23,12 @@ pub trait CookieMemory: Memory {
     fn cookie(sk: Object<Self>) -> u64;
 }
 
-impl CookieMemory for Direct {
+#[cfg(not(feature = "before-6.1"))]
+impl CookieMemory for crate::memory::Direct {
     #[inline(always)]
     fn cookie(sk: Object<Self>) -> u64 {
         // SAFETY: the helper takes a socket that the verifier knows to be one.
-        unsafe { bpf_get_socket_cookie(sk.address().cast_mut().cast()) }
+        unsafe { aya_ebpf::helpers::generated::bpf_get_socket_cookie(sk.address().cast_mut().cast()) }
     }
 }
 

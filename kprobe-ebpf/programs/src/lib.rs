@@ -43,36 +43,49 @@
 //! Kernels before 6.1 get programs of their own, built from these sources with the feature `before-6.1`: without task
 //! storage (Linux 5.11), without atomic instructions that return something (5.12), and without what is in typed pointers,
 //! which only the main build follows. What is done by other means there is in the files of `before_6_1/`, each in the place
-//! of the file of that name here; families that need more are not in that build.
+//! of the file of that name here; what these kernels pass in another way is in `kernel.rs`, here and there. Streams of unix
+//! sockets, waits for the kernel's locks and cookies of sockets need more, and are not in that build.
 #![no_std]
 #![feature(asm_experimental_arch)]
 
+pub mod aggregate;
 pub mod args;
+pub mod block;
 pub mod context;
 pub mod cpu;
 pub mod current;
 pub mod emit;
+pub mod fault;
 pub mod file;
 pub mod filter;
 pub mod follow;
 pub mod frozen;
+pub mod inet;
 pub mod irq;
+pub mod lock;
 pub mod memory;
 pub mod offsets;
+pub mod oom;
+pub mod pipe;
+pub mod place;
 pub mod process;
+pub mod reclaim;
 pub mod sched;
+pub mod security;
 pub mod syscall;
 pub mod task;
+pub mod tcp;
+pub mod udp;
 
 // In both builds, by other means in each.
-#[cfg_attr(feature = "before-6.1", path = "before_6_1/aggregate.rs")]
-pub mod aggregate;
 #[cfg_attr(feature = "before-6.1", path = "before_6_1/atomic.rs")]
 pub mod atomic;
 #[cfg_attr(feature = "before-6.1", path = "before_6_1/bits.rs")]
 pub mod bits;
 #[cfg_attr(feature = "before-6.1", path = "before_6_1/kernel.rs")]
 pub mod kernel;
+#[cfg_attr(feature = "before-6.1", path = "before_6_1/mapping.rs")]
+pub mod mapping;
 #[cfg_attr(feature = "before-6.1", path = "before_6_1/sequence.rs")]
 pub mod sequence;
 #[cfg_attr(feature = "before-6.1", path = "before_6_1/storage.rs")]
@@ -80,27 +93,12 @@ pub mod storage;
 #[cfg_attr(feature = "before-6.1", path = "before_6_1/threads.rs")]
 pub mod threads;
 
+// Only there.
+#[cfg(feature = "before-6.1")]
+#[path = "before_6_1/functions.rs"]
+pub mod functions;
+
 // With what only later kernels have.
-#[cfg(not(feature = "before-6.1"))]
-pub mod block;
-#[cfg(not(feature = "before-6.1"))]
-pub mod fault;
-#[cfg(not(feature = "before-6.1"))]
-pub mod inet;
-#[cfg(not(feature = "before-6.1"))]
-pub mod lock;
-#[cfg(not(feature = "before-6.1"))]
-pub mod oom;
-#[cfg(not(feature = "before-6.1"))]
-pub mod pipe;
-#[cfg(not(feature = "before-6.1"))]
-pub mod reclaim;
-#[cfg(not(feature = "before-6.1"))]
-pub mod security;
-#[cfg(not(feature = "before-6.1"))]
-pub mod tcp;
-#[cfg(not(feature = "before-6.1"))]
-pub mod udp;
 #[cfg(not(feature = "before-6.1"))]
 pub mod unix;
 

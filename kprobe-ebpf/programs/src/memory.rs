@@ -2,7 +2,9 @@
 
 use core::{marker::PhantomData, ptr};
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel_str};
+#[cfg(feature = "before-6.1")]
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
 use crate::{frozen::Frozen, offsets::ABSENT};
 
@@ -10,6 +12,9 @@ use crate::{frozen::Frozen, offsets::ABSENT};
 pub trait Memory: Copy {
     /// Whether a read is only a load, and no call.
     const IS_DIRECT: bool;
+
+    /// Whether a task that is read in this way can be asked for what is stored for it, also if it is not the current one.
+    const HAS_STORAGE: bool;
 
     /// Reads an integer; what cannot be read is 0.
     ///
@@ -37,6 +42,7 @@ pub struct Probed;
 #[cfg(not(feature = "before-6.1"))]
 impl Memory for Direct {
     const IS_DIRECT: bool = true;
+    const HAS_STORAGE: bool = true;
 
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(from: *const u8) -> T {
@@ -48,11 +54,26 @@ impl Memory for Direct {
 
 impl Memory for Probed {
     const IS_DIRECT: bool = false;
+    // By its address, in a hash.
+    const HAS_STORAGE: bool = cfg!(feature = "before-6.1");
 
+    #[cfg(not(feature = "before-6.1"))]
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(from: *const u8) -> T {
         // SAFETY: see the trait.
-        unsafe { bpf_probe_read_kernel(from.cast()) }.unwrap_or_default()
+        unsafe { aya_ebpf::helpers::bpf_probe_read_kernel(from.cast()) }.unwrap_or_default()
+    }
+
+    /// Before 6.1 nearly all is read in this way, and a branch after each read would be more than the verifier of that time
+    /// has patience for. There is no need of one: what cannot be read, the helper itself sets to 0.
+    #[cfg(feature = "before-6.1")]
+    #[inline(always)]
+    unsafe fn load<T: Copy + Default>(from: *const u8) -> T {
+        let mut value = core::mem::MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes as many bytes, and no more.
+        unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast()) };
+        // SAFETY: the helper has written all of them. A `T` is an integer or an array of integers, or a pointer.
+        unsafe { value.assume_init() }
     }
 }
 

@@ -133,6 +133,7 @@ offsets! {
     OFF_FUNCTION_RET = pt_regs.ax;
 
     OFF_BIO_BI_NEXT = bio.bi_next;
+    /// In the build for kernels before 6.1 `bi_disk`, which leads to the disk at once.
     OFF_BIO_BI_BDEV = bio.bi_bdev;
     OFF_BIO_BI_OPF = bio.bi_opf;
     OFF_BIO_BI_STATUS = bio.bi_status;
@@ -148,6 +149,7 @@ offsets! {
     OFF_GENDISK_FIRST_MINOR = gendisk.first_minor;
     OFF_GENDISK_QUEUE = gendisk.queue;
     OFF_REQUEST_QUEUE_MQ_OPS = request_queue.mq_ops;
+    /// In the build for kernels before 6.1 `rq_disk` of `struct request`.
     OFF_REQUEST_QUEUE_DISK = request_queue.disk;
     OFF_REQUEST_Q = request.q;
     OFF_REQUEST_BIO = request.bio;
@@ -248,4 +250,14 @@ offsets! {
 offsets! {
     /// `__state` since 5.14.
     OFF_TASK_STRUCT_STATE = task_struct.state;
+    OFF_TASK_STRUCT_STACK = task_struct.stack;
+    /// Not a member: where in a stack (`union thread_union`) the registers of a system call are saved, which is at its end.
+    OFF_THREAD_UNION_REGISTERS = thread_union.registers;
+    /// The root of the tree, which is its only member.
+    OFF_MM_STRUCT_MM_RB = mm_struct.mm_rb;
+    OFF_VM_AREA_STRUCT_VM_RB = vm_area_struct.vm_rb;
+    OFF_VM_AREA_STRUCT_VM_END = vm_area_struct.vm_end;
+    OFF_VM_AREA_STRUCT_VM_MM = vm_area_struct.vm_mm;
+    OFF_RB_NODE_RB_LEFT = rb_node.rb_left;
+    OFF_RB_NODE_RB_RIGHT = rb_node.rb_right;
 }

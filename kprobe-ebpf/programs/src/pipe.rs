@@ -10,7 +10,6 @@
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, task_struct},
     btf_maps::LruHashMap,
-    helpers::generated::bpf_task_pt_regs,
     macros::btf_map,
 };
 use kprobe_core::abi::{
@@ -25,6 +24,7 @@ use crate::{
     file::{File, Inode},
     filter,
     frozen::PIPE_CALLS,
+    kernel,
     memory::{Direct, Object, Probed},
     offsets::{
         OFF_ARG_0, OFF_ARG_1, OFF_ARG_2, OFF_KIOCB_KI_FILP, OFF_PIPE_BUFFER_LEN, OFF_PIPE_BUFFER_PRIVATE,
@@ -116,8 +116,7 @@ pub fn exit(source: impl Source) {
         Some(moving) => end(moving, task, call, ret),
         // It was in the call when the programs were attached.
         None if ret > 0 && !is_foreign(task) => {
-            // SAFETY: the helper takes a task, which the verifier makes sure of.
-            let regs = Object::<Direct>::new(unsafe { bpf_task_pt_regs(task) } as *const u8);
+            let regs = kernel::registers(task);
             begin(task, call, When::Late, |index| match index {
                 0 => regs.load(&OFF_ARG_0),
                 1 => regs.load(&OFF_ARG_1),
@@ -217,7 +216,7 @@ fn look(inode: Inode, when: When, side: Side) -> End {
     // What is known first, and with a barrier, or another thread may fill a buffer and say so in between. `head` is the
     // lower half of its word.
     // SAFETY: the pointer is to a map element, whose words others change only as a whole; no bit is set.
-    let known = pipe.map(|pipe| unsafe { atomic::fetch_or((&raw mut (*pipe).head).cast(), 0) } as u32);
+    let known = pipe.map(|pipe| unsafe { atomic::read((&raw mut (*pipe).head).cast()) } as u32);
     let head = object.load::<u32>(&OFF_PIPE_INODE_INFO_HEAD);
     if let (Some(pipe), Some(known)) = (pipe, known) {
         if head.wrapping_sub(known) as i32 >= 0 {
@@ -319,7 +318,9 @@ fn advance(end: End, side: Side, bytes: u64) -> Option<Moved> {
     // SAFETY: the pointer is to a map element.
     let counter =
         unsafe { if side == Side::Read { &raw mut (*pipe).read } else { &raw mut (*pipe).written } };
-    let start = atomic::fetch_add(counter, bytes);
+    // Pipes and sides: addresses are even.
+    let of = end.pipe + u64::from(side == Side::Read);
+    let start = atomic::take(counter, bytes, of, Family::Pipe)?;
     if side == Side::Written {
         // Now a buffer has been filled, whether it was this call or another: of a new pipe at this address none has.
         // SAFETY: likewise; see `look`.
@@ -386,10 +387,21 @@ pub mod function {
     /// The entry of `pipe_read(iocb, to)` or `pipe_write(iocb, from)`.
     #[inline(always)]
     pub fn entered(args: Args, call: PipeCall) {
+        // Before 5.12 `sendfile` writes to a pipe with the function that `write` has.
+        if kernel::SENDFILE_WRITES && is_under_way() {
+            return;
+        }
         let iocb = Object::<Probed>::new(args.word(0) as *const u8);
         let inode = File::new(iocb.load(&OFF_KIOCB_KI_FILP)).inode();
         let (from, into) = if call == PipeCall::WRITE { (Inode::NONE, inode) } else { (inode, Inode::NONE) };
         start(storage::current(), call, When::Before, from, into);
+    }
+
+    /// Whether the current thread is in a call that has begun.
+    #[inline(always)]
+    fn is_under_way() -> bool {
+        // SAFETY: see `start`.
+        MOVING.find(storage::current()).is_some_and(|moving| unsafe { (*moving).call } != 0)
     }
 
     /// The entry of `do_splice(in, off_in, out, off_out, len, flags)`.

@@ -13,6 +13,7 @@ use crate::{
     emit::{emit, min_duration_ns, now},
     filter,
     frozen::RECLAIM_HAS_MEMCG,
+    kernel,
     memory::{Direct, Memory, Object},
     offsets::{
         OFF_CGROUP_KN, OFF_COMPACT_CONTROL_DIRECT_COMPACTION, OFF_COMPACT_CONTROL_GFP_MASK,
@@ -125,7 +126,7 @@ pub fn compaction_began(_: Args) {
     }
 }
 
-/// The tracepoint `mm_compaction_end(cc, zone_start, zone_end, sync, status)`.
+/// The tracepoint `mm_compaction_end`.
 #[inline(always)]
 pub fn compaction_ended<M: Memory>(args: Args) {
     let Some((task, who)) = selected() else { return };
@@ -141,15 +142,19 @@ pub fn compaction_ended<M: Memory>(args: Args) {
     unsafe { begun.write(0) };
     let now = now();
     if now.saturating_sub(begin_ns) >= min_duration_ns(Family::Memory) {
+        if !kernel::compaction::has_control() {
+            cpu::count_unpaired(Family::Memory);
+            return;
+        }
         emit(who, now, || {
-            let control = args.object::<M>(0);
+            let control = kernel::compaction::control::<M>(args);
             let is_direct = control.load::<u8>(&OFF_COMPACT_CONTROL_DIRECT_COMPACTION) != 0;
-            let sync = if args.word(3) as u8 != 0 { COMPACTION_SYNC } else { 0 };
+            let sync = if kernel::compaction::is_sync(args) { COMPACTION_SYNC } else { 0 };
             MemoryCompaction {
                 begin_ns,
                 order: control.load(&OFF_COMPACT_CONTROL_ORDER),
                 gfp: control.load(&OFF_COMPACT_CONTROL_GFP_MASK),
-                result: args.word(4) as u32,
+                result: kernel::compaction::result(args),
                 flags: sync | if is_direct { COMPACTION_DIRECT } else { 0 },
             }
         });

@@ -11,7 +11,7 @@ use crate::{
     args::Args,
     context,
     cpu::{self, Cpu},
-    current::{CurrentTask, Who as _},
+    current::{CurrentTask, OtherTask, Who as _},
     emit::{emit, now},
     filter, kernel,
     memory::Memory,
@@ -27,7 +27,7 @@ pub fn switch<M: Memory>(args: Args) {
     let who = CurrentTask(prev);
     let next = Task::<M>::new(args.object(2));
     let next_ids = next.thread();
-    if M::IS_DIRECT && is_summed_up() {
+    if M::HAS_STORAGE && is_summed_up() {
         sum_up(prev, next);
         return;
     }
@@ -55,7 +55,7 @@ pub fn waking<M: Memory>(args: Args) {
         return;
     }
     let is_wakee_selected = filter::selects(wakee, wakee_ids);
-    if M::IS_DIRECT && is_summed_up() {
+    if M::HAS_STORAGE && is_summed_up() {
         if is_wakee_selected {
             is_ready(wakee);
         }
@@ -130,7 +130,7 @@ fn sum_up<M: Memory>(prev: Task<M>, next: Task<M>) {
     // SAFETY: the kernel gave the pointer to the thread's own value.
     let ready_ns = unsafe { ready.read() };
     if ready_ns != 0 {
-        aggregate::count(CurrentTask(next), Kind::SCHED_WAKING, since(ready_ns, now));
+        aggregate::count(OtherTask(next), Kind::SCHED_WAKING, since(ready_ns, now));
         // SAFETY: likewise.
         unsafe { ready.write(0) };
     }

@@ -11,6 +11,7 @@ const USER_NS: &str = "struct user_namespace *";
 const VMA: &str = "struct vm_area_struct *";
 const BIO: &str = "struct bio *";
 const REQUEST: &str = "struct request *";
+const QUEUE: &str = "struct request_queue *";
 const MEMCG: &str = "struct mem_cgroup *";
 const COMPACTION: &str = "struct compact_control *";
 const REGS: &str = "struct pt_regs *";
@@ -47,7 +48,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("block_rq_issue", &[REQUEST]),
     ("block_rq_requeue", &[REQUEST]),
     ("block_rq_complete", &[REQUEST, NUMBER, NUMBER]),
-    ("block_bio_complete", &["struct request_queue *", BIO]),
+    ("block_bio_complete", &[QUEUE, BIO]),
     ("contention_begin", &["void *", NUMBER]),
     ("contention_end", &["void *", NUMBER]),
     ("irq_handler_entry", &[NUMBER]),
@@ -88,8 +89,17 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("net_dev_queue", &[PACKET]),
 ];
 
-/// What the programs for kernels before 6.1 take from a tracepoint, where it is less.
-const ARGUMENTS_BEFORE_6_1: &[(&str, &[&str])] = &[("sched_switch", &[NUMBER, TASK, TASK])];
+/// What the programs for kernels before 6.1 take from a tracepoint, where it is not the same.
+const ARGUMENTS_BEFORE_6_1: &[(&str, &[&str])] = &[
+    ("sched_switch", &[NUMBER, TASK, TASK]),
+    ("block_bio_queue", &[QUEUE, BIO]),
+    ("block_split", &[QUEUE, BIO, NUMBER]),
+    ("block_bio_backmerge", &[QUEUE, REQUEST, BIO]),
+    ("block_bio_frontmerge", &[QUEUE, REQUEST, BIO]),
+    ("block_rq_complete", &[REQUEST, "int", NUMBER]),
+    ("mm_compaction_begin", &[NUMBER, NUMBER, NUMBER, NUMBER, NUMBER]),
+    ("mm_compaction_end", &[NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER]),
+];
 
 /// What a function takes, and returns: name, parameters, result.
 type Function = (&'static str, &'static [&'static str], &'static str);
@@ -134,6 +144,14 @@ const FUNCTIONS: &[Function] = &[
     ("ip6_send_skb", &[PACKET], NUMBER),
 ];
 
+/// The same of the programs for kernels before 6.1, where it is not the same.
+const FUNCTIONS_BEFORE_6_1: &[Function] = &[
+    ("compact_zone", &[COMPACTION, "struct capture_control *"], NUMBER),
+    // Until 5.18 whether to block has a number of its own.
+    ("udp_recvmsg", &[SOCK, MESSAGE, NUMBER, NUMBER, NUMBER, "int *"], NUMBER),
+    ("udpv6_recvmsg", &[SOCK, MESSAGE, NUMBER, NUMBER, NUMBER, "int *"], NUMBER),
+];
+
 /// Whether the tracepoints of the running kernel pass what the programs take from them.
 ///
 /// Programs take arguments by their position, and at a raw tracepoint nothing checks what is there.
@@ -154,8 +172,9 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn find(btf: &Btf, build: Build) -> Self {
         let (mut other, mut right) = (BTreeMap::new(), Vec::new());
-        let less = if build == Build::Before6_1 { ARGUMENTS_BEFORE_6_1 } else { &[] };
-        for (tracepoint, expected) in ARGUMENTS.iter().chain(less) {
+        let others = if build == Build::Before6_1 { ARGUMENTS_BEFORE_6_1 } else { &[] };
+        let is_other = |name: &str| others.iter().any(|(other, _)| *other == name);
+        for (tracepoint, expected) in ARGUMENTS.iter().filter(|(name, _)| !is_other(name)).chain(others) {
             // That it is absent the kernel says when it is attached to.
             let Some(found) = types(btf, tracepoint) else { continue };
             let fits = |(found, expected): (&String, &&str)| is_of(found, expected);
@@ -169,7 +188,10 @@ impl Arguments {
         other.retain(|tracepoint, _| !right.contains(tracepoint));
         let mut other_functions = BTreeMap::new();
         let (mut functions, mut right) = (BTreeSet::new(), Vec::new());
-        for (function, params, returns) in FUNCTIONS {
+        let others = if build == Build::Before6_1 { FUNCTIONS_BEFORE_6_1 } else { &[] };
+        let is_other = |name: &str| others.iter().any(|(other, ..)| *other == name);
+        for (function, params, returns) in FUNCTIONS.iter().filter(|(name, ..)| !is_other(name)).chain(others)
+        {
             // That it is absent is said where it is attached to, too.
             let Ok(found) = btf.function(function) else { continue };
             functions.insert(*function);
@@ -288,6 +310,14 @@ mod tests {
             Arguments::find(&kernel, Build::Before6_1).refusal(&target).is_none()
         };
         assert!(older("nPP") && older("nPPn") && !older("nnPP"));
+        // And takes nothing as a later kernel passes it, where that is not the same.
+        let compaction = |arguments, build| {
+            let target = Target::RawTracepoint("mm_compaction_begin".into());
+            let kernel = kernel(&[("mm_compaction_begin", arguments)]);
+            Arguments::find(&kernel, build).refusal(&target).map(str::to_owned)
+        };
+        assert_eq!(compaction("nnnnn", Build::Before6_1), None);
+        assert!(compaction("Pnnn", Build::Before6_1).is_some() && compaction("nnnnn", Build::Main).is_some());
         // Others are not concerned, and a tracepoint that is not there is refused elsewhere.
         assert_eq!(refusal(&kernel(&[("sched_switch", "nnPP"), ("task_rename", "PC")]), "task_rename"), None);
         assert!(refusal(&kernel(&[("task_rename", "PP")]), "task_rename").is_some());
@@ -344,7 +374,10 @@ mod tests {
             for name in [program.target.name()].into_iter().chain(program.or) {
                 let is_listed = match &program.target {
                     Target::TraceEvent { .. } | Target::SoftwareEvent(_) => continue,
-                    target if target.is_function() => FUNCTIONS.iter().any(|(listed, ..)| *listed == name),
+                    target if target.is_function() => {
+                        let all = || FUNCTIONS.iter().chain(FUNCTIONS_BEFORE_6_1);
+                        all().any(|(listed, ..)| *listed == name)
+                    }
                     _ => ARGUMENTS.iter().any(|(listed, _)| *listed == name),
                 };
                 assert!(is_listed, "{name}");

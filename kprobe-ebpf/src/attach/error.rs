@@ -120,15 +120,6 @@ pub enum AttachError {
         /// Families that are recorded and have durations.
         known: String,
     },
-    /// Durations are to be summed up on a kernel whose programs cannot do that.
-    #[error(
-        "durations cannot be summed up on kernel {found}: that needs atomic instructions of Linux 5.12 and the programs \
-         for 6.1 or later"
-    )]
-    AggregateKernel {
-        /// Release of the running kernel.
-        found: String,
-    },
     /// An interval of no length, or room for no histogram.
     #[error("an interval must be longer than 0, and there must be room for at least one histogram")]
     AggregateOfNothing,

@@ -239,7 +239,7 @@ impl Setup<'_> {
         let (forbidden, allowed): (Vec<_>, Vec<_>) =
             rungs.into_iter().partition(|rung| self.is_forbidden(rung));
         for rung in allowed.into_iter().chain(forbidden) {
-            match self.attach_rung(&mut attached.object, &rung) {
+            match self.attach_rung(&mut attached.object, &rung, false) {
                 Ok(()) => return Ok(rung.name == "tp_btf"),
                 Err(reason) => reasons.push(format!("{}: {reason}", rung.name)),
             }
@@ -294,7 +294,7 @@ impl Setup<'_> {
         if self.sums_up_threads(event) && rung.name != "tp_btf" {
             return Err("what threads do can be summed up only where pointers have types".to_owned());
         }
-        self.attach_rung(object, rung)
+        self.attach_rung(object, rung, !rung.storage.is_empty() || self.sums_up_threads(event))
     }
 
     /// Since when threads are ready or run is kept in task storage, also of threads that are not the current one.
@@ -306,13 +306,16 @@ impl Setup<'_> {
         self.forbidden.iter().any(|forbidden| forbidden == rung.name)
     }
 
-    fn attach_rung(&self, object: &mut Object, rung: &RungPlan) -> Result<(), String> {
+    /// `is_storing`: its programs remember something of threads.
+    fn attach_rung(&self, object: &mut Object, rung: &RungPlan, is_storing: bool) -> Result<(), String> {
         if let Some(missing) = self.offsets.missing(rung.needed(|when| self.holds(when))) {
             return Err(missing.to_owned());
         }
+        let is_before = self.build == Build::Before6_1;
+        let plans = rung.programs.iter().filter(|plan| is_before || !plan.is_before_6_1);
         let mut programs: Vec<_> =
-            rung.programs.iter().map(|plan| plan.on(|name| self.arguments.has_function(name))).collect();
-        if self.build == Build::Before6_1 && !rung.storage.is_empty() {
+            plans.map(|plan| plan.on(|name| self.arguments.has_function(name))).collect();
+        if is_before && is_storing {
             programs.push(ProgramPlan::raw("storage_exit_raw", "sched_process_exit").shared());
         }
         // A user's own program may take the arguments of any kernel.
@@ -390,7 +393,10 @@ impl Setup<'_> {
         ];
         if self.build == Build::Before6_1 {
             let rungs = group.events().flat_map(|(event, _)| &event.rungs);
-            let stored: BTreeSet<_> = rungs.flat_map(|rung| rung.storage).collect();
+            let mut stored: BTreeSet<_> = rungs.flat_map(|rung| rung.storage).collect();
+            if group.events().any(|(event, _)| self.sums_up_threads(event)) {
+                stored.insert(&"READY");
+            }
             entries.extend(stored.into_iter().map(|map| (*map, MOST_PENDING)));
         }
         entries.extend(group.plans.iter().flat_map(|(plan, _)| plan.maps.clone()));

@@ -173,13 +173,25 @@ const OFFSETS: &[(&str, &str, &str)] = &[
 /// there counts.
 const OFFSETS_BEFORE_6_1: &[(&str, &str, &str)] = &[
     ("OFF_CGROUP_ANCESTORS", "cgroup", "ancestor_ids"),
+    ("OFF_BIO_BI_BDEV", "bio", "bi_disk"),
+    ("OFF_REQUEST_QUEUE_DISK", "request", "rq_disk"),
     // The second since 5.16.
     ("OFF_TASK_STRUCT_THREAD_INFO_CPU", "task_struct", "cpu"),
     ("OFF_TASK_STRUCT_THREAD_INFO_CPU", "task_struct", "thread_info.cpu"),
     // The second since 5.14.
     ("OFF_TASK_STRUCT_STATE", "task_struct", "state"),
     ("OFF_TASK_STRUCT_STATE", "task_struct", "__state"),
+    ("OFF_TASK_STRUCT_STACK", "task_struct", "stack"),
+    ("OFF_MM_STRUCT_MM_RB", "mm_struct", "mm_rb"),
+    ("OFF_VM_AREA_STRUCT_VM_RB", "vm_area_struct", "vm_rb"),
+    ("OFF_VM_AREA_STRUCT_VM_END", "vm_area_struct", "vm_end"),
+    ("OFF_VM_AREA_STRUCT_VM_MM", "vm_area_struct", "vm_mm"),
+    ("OFF_RB_NODE_RB_LEFT", "rb_node", "rb_left"),
+    ("OFF_RB_NODE_RB_RIGHT", "rb_node", "rb_right"),
 ];
+
+/// Where on a stack the registers of a system call are, for the programs for kernels before 6.1.
+const ON_STACK: &str = "OFF_THREAD_UNION_REGISTERS";
 
 /// Where a system call's number and arguments are in `struct pt_regs`, and those of a function and its result.
 #[cfg(target_arch = "x86_64")]
@@ -241,7 +253,29 @@ impl Offsets {
         for (symbol, path, within) in REGISTERS {
             offsets.look_up(btf, symbol, "pt_regs", path, within);
         }
+        if build == Build::Before6_1 {
+            offsets.look_up_stack(btf);
+        }
         offsets
+    }
+
+    /// x86-64: they are at the very end of a stack, for which the kernel's type is a union with an array of that size. Other
+    /// machines have more there, and are refused before 6.1.
+    fn look_up_stack(&mut self, btf: &Btf) {
+        // The size of a stack for interrupts is that of a thread's: PAGE_SIZE << (2 + KASAN_STACK_ORDER), both of them.
+        let stack = btf.struct_size("thread_union").or_else(|_| btf.struct_size("irq_stack"));
+        let sizes = stack.and_then(|stack| Ok((stack, btf.struct_size("pt_regs")?)));
+        match sizes {
+            Ok((stack, registers)) if stack > registers => {
+                self.found.insert(ON_STACK, u64::from(stack - registers));
+            }
+            Ok(_) => {
+                self.missing.insert(ON_STACK, "a stack has no room for registers".to_owned());
+            }
+            Err(missing) => {
+                self.missing.insert(ON_STACK, missing.to_string());
+            }
+        }
     }
 
     fn look_up(&mut self, btf: &Btf, symbol: &'static str, structure: &str, path: &str, within: u64) {
@@ -309,10 +343,9 @@ mod tests {
         assert_eq!(in_object, ours);
         // What it has beside these it has for its own kernels.
         let of_older: BTreeSet<_> = in_build(Build::Before6_1).difference(&ours).copied().collect();
-        assert_eq!(of_older, BTreeSet::from(["OFF_TASK_STRUCT_STATE"]));
-        assert!(
-            OFFSETS_BEFORE_6_1.iter().all(|(symbol, ..)| ours.contains(symbol) || of_older.contains(symbol))
-        );
+        let looked_up: BTreeSet<_> = OFFSETS_BEFORE_6_1.iter().map(|(symbol, ..)| *symbol).collect();
+        let looked_up = looked_up.difference(&ours).copied().chain([ON_STACK]);
+        assert_eq!(of_older, looked_up.collect());
     }
 
     /// Members that a program can do without; it says that what they tell is absent.
@@ -388,9 +421,14 @@ mod tests {
             for event in every_plan().iter().flat_map(|plan| &plan.events) {
                 let mut by_any = BTreeSet::new();
                 let mut needed_by_any = BTreeSet::new();
-                for rung in event.rungs.iter().filter(|rung| rung.programs.iter().all(is_there)) {
-                    let programs = rung.programs.iter().map(|plan| used_by(&object, &plan.program));
-                    let used: BTreeSet<_> = programs.flatten().collect();
+                let is_of = |plan: &&ProgramPlan| build == Build::Before6_1 || !plan.is_before_6_1;
+                for rung in &event.rungs {
+                    let programs = || rung.programs.iter().filter(is_of);
+                    if !programs().all(is_there) {
+                        continue;
+                    }
+                    let used: BTreeSet<_> =
+                        programs().flat_map(|plan| used_by(&object, &plan.program)).collect();
                     let holds = |when| when != When::Before6_1 || build == Build::Before6_1;
                     let needed: BTreeSet<_> = rung.needed(holds).collect();
                     let unnamed: Vec<_> = used
@@ -410,6 +448,29 @@ mod tests {
             assert!(used_by(&object, "process_exit_raw").contains("OFF_SIGNAL_STRUCT_FLAGS"));
             assert_eq!(used_by(&object, "enters_exit_raw"), BTreeSet::new());
         }
+    }
+
+    #[test]
+    fn registers_are_at_the_end_of_a_stack() {
+        let find = |stacks: &[(&str, u32)], build| {
+            let mut b = BtfBuilder::new();
+            let long = b.int("unsigned long", 8);
+            b.structure("pt_regs", 168, &[("di", long, 112)]);
+            for (name, size) in stacks {
+                b.union(name, *size, &[("stack", long)]);
+            }
+            Offsets::find(&Btf::parse(&b.blob()).unwrap(), build)
+        };
+        let at = |stacks: &[(&str, u32)]| find(stacks, Build::Before6_1).found.get(ON_STACK).copied();
+        assert_eq!(at(&[("thread_union", 16 << 10)]), Some((16 << 10) - 168));
+        assert_eq!(at(&[("irq_stack", 32 << 10)]), Some((32 << 10) - 168));
+        assert_eq!(at(&[("irq_stack", 32 << 10), ("thread_union", 16 << 10)]), Some((16 << 10) - 168));
+        let none = find(&[("thread_union", 168)], Build::Before6_1);
+        assert_eq!(none.missing([ON_STACK].into_iter()), Some("a stack has no room for registers"));
+        let none = find(&[], Build::Before6_1);
+        assert_eq!(none.missing([ON_STACK].into_iter()), Some("no struct irq_stack"));
+        // Later there is a helper.
+        assert!(!find(&[("thread_union", 16 << 10)], Build::Main).found.contains_key(ON_STACK));
     }
 
     /// As before 6.1: a cgroup knows its ancestors' ids and not where they are.

@@ -18,7 +18,7 @@ const MOST_PENDING: u32 = 8192;
 /// Selected are requests whose submitter is, and those that are charged to a selected cgroup: write-back is done by threads
 /// of the kernel.
 ///
-/// Targets: tracepoints of the block layer. Kernel 6.1 or later.
+/// Targets: tracepoints of the block layer. Kernel 5.10 or later.
 #[derive(Clone, Debug)]
 pub struct Block {
     min_duration: Duration,

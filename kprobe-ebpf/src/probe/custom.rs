@@ -118,6 +118,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
                     or: None,
                     is_shared: false,
                     is_optional: false,
+                    is_before_6_1: false,
                 }],
                 needs: Vec::new(),
                 storage: &[],

@@ -17,7 +17,7 @@ use super::{
 /// that wakes, and one [`LockContention`] for each wait for a lock of the kernel.
 ///
 /// Targets: the tracepoints `sys_enter`, `sys_exit` and `sched_waking`, and `contention_begin` and `contention_end` (Linux
-/// 5.19). Kernel 6.1 or later. Nothing is read from the memory of a process, not even what is at a futex.
+/// 5.19). Kernel 5.10 or later. Nothing is read from the memory of a process, not even what is at a futex.
 #[derive(Clone, Debug)]
 pub struct Lock {
     futex: bool,
@@ -81,10 +81,24 @@ fn futex_rungs() -> Vec<RungPlan> {
             "OFF_VM_AREA_STRUCT_VM_FILE",
         ],
     );
+    /// Where a helper finds the mapping that an address is in, and another one a thread's registers, later.
+    const SEARCH: Needs = Needs(
+        When::Before6_1,
+        &[
+            "OFF_MM_STRUCT_MM_RB",
+            "OFF_VM_AREA_STRUCT_VM_RB",
+            "OFF_VM_AREA_STRUCT_VM_END",
+            "OFF_VM_AREA_STRUCT_VM_MM",
+            "OFF_RB_NODE_RB_LEFT",
+            "OFF_RB_NODE_RB_RIGHT",
+            "OFF_TASK_STRUCT_STACK",
+            "OFF_THREAD_UNION_REGISTERS",
+        ],
+    );
     let rung = |name, programs, needs: &[Needs]| RungPlan {
         name,
         programs,
-        needs: [&TASK[..], &[CALL], needs].concat(),
+        needs: [&TASK[..], &[CALL, SEARCH], needs].concat(),
         storage: &["FUTEXES"],
     };
     // The waker's place is in the storage of another thread, which only typed arguments lead to.

@@ -16,7 +16,7 @@ use super::{
 /// [`Recorder::minor_faults`](crate::Recorder::minor_faults)), and recorded if asked for.
 ///
 /// Targets: the functions `handle_mm_fault` and `out_of_memory`, where functions are not to be had perf's software events;
-/// the tracepoints of reclaim, compaction and `mark_victim`. Kernel 6.1 or later.
+/// the tracepoints of reclaim, compaction and `mark_victim`. Kernel 5.10 or later.
 #[derive(Clone, Debug)]
 pub struct Memory {
     minor_faults_one_in: u32,
@@ -152,6 +152,22 @@ fn at_tracepoints(
     vec![rung("tp_btf", btf.collect()), rung("raw_tp", raw.collect())]
 }
 
+/// The same two rungs, with what kernels before 6.1 do not pass to the tracepoints: the first argument of a function, taken
+/// by a program at its entry or at a breakpoint there.
+fn with_argument_of(
+    function: &'static str,
+    (entry, kprobe): (&'static str, &'static str),
+    rungs: Vec<RungPlan>,
+) -> Vec<RungPlan> {
+    let programs = [ProgramPlan::fentry(entry, function), ProgramPlan::kprobe(kprobe, function)];
+    let mut rungs = rungs;
+    for (rung, program) in rungs.iter_mut().zip(programs) {
+        rung.programs.insert(0, program.shared().before_6_1());
+        rung.needs.push(Needs(When::Before6_1, &["OFF_FUNCTION_ARG_0"]));
+    }
+    rungs
+}
+
 fn reclaim() -> Vec<RungPlan> {
     let programs = [
         ("memory_reclaim_begin_btf", "memory_reclaim_begin_raw", "mm_vmscan_direct_reclaim_begin"),
@@ -175,7 +191,9 @@ fn compaction() -> Vec<RungPlan> {
         ("memory_compaction_begin_btf", "memory_compaction_begin_raw", "mm_compaction_begin"),
         ("memory_compaction_end_btf", "memory_compaction_end_raw", "mm_compaction_end"),
     ];
-    at_tracepoints(&programs, &["COMPACTIONS"], &[CONTROL])
+    let function = ("memory_compaction_control_entry", "memory_compaction_control_kprobe");
+    let rungs = at_tracepoints(&programs, &["COMPACTIONS", "COMPACTING"], &[CONTROL]);
+    with_argument_of("compact_zone", function, rungs)
 }
 
 /// The function says why, the tracepoint who. Where the function is not to be had, the tracepoint is better than nothing.

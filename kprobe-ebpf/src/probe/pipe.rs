@@ -15,7 +15,7 @@ use super::{
 /// bytes out, with their positions in the stream of bytes, so that a write can be matched to the read that took it.
 ///
 /// Both events come from the same programs. Targets: the kernel's own functions for pipes, which see every way in and
-/// out; else the tracepoints `sys_enter` and `sys_exit`, which do not see `io_uring`. Kernel 6.1 or later.
+/// out; else the tracepoints `sys_enter` and `sys_exit`, which do not see `io_uring`. Kernel 5.10 or later.
 #[derive(Clone, Debug)]
 pub struct Pipes {
     sample_one_in: u32,
@@ -102,6 +102,8 @@ impl ProbeFamily for Pipes {
             ],
         );
         const REGISTERS: Needs = Needs(When::Always, &["OFF_ARG_0", "OFF_ARG_1", "OFF_ARG_2"]);
+        /// Of a call that was under way; a helper finds them later.
+        const STACK: Needs = Needs(When::Before6_1, &["OFF_TASK_STRUCT_STACK", "OFF_THREAD_UNION_REGISTERS"]);
         const NUMBER: Needs = Needs(When::Always, &["OFF_SYSCALL_NR"]);
         const IOCB: Needs = Needs(When::Always, &["OFF_KIOCB_KI_FILP"]);
         const ALL: [Needs; 4] = [Needs::IDS, Needs::CGROUP_ID, PIPE, DESCRIPTORS];
@@ -134,7 +136,7 @@ impl ProbeFamily for Pipes {
                         ProgramPlan::btf("pipe_enter_btf", "sys_enter"),
                         ProgramPlan::btf("pipe_exit_btf", "sys_exit"),
                     ],
-                    &[REGISTERS, NUMBER],
+                    &[REGISTERS, STACK, NUMBER],
                 ),
                 rung(
                     "raw_tp",
@@ -142,14 +144,14 @@ impl ProbeFamily for Pipes {
                         ProgramPlan::raw("pipe_enter_raw", "sys_enter"),
                         ProgramPlan::raw("pipe_exit_raw", "sys_exit"),
                     ],
-                    &[REGISTERS, NUMBER],
+                    &[REGISTERS, STACK, NUMBER],
                 ),
                 RungPlan::trace_event(
                     vec![
                         ProgramPlan::event("pipe_enter_tp", "raw_syscalls", "sys_enter"),
                         ProgramPlan::event("pipe_exit_tp", "raw_syscalls", "sys_exit"),
                     ],
-                    &[&ALL[..], &[REGISTERS]].concat(),
+                    &[&ALL[..], &[REGISTERS, STACK]].concat(),
                 )
                 .storing(STORAGE),
             ]

@@ -123,6 +123,8 @@ pub(crate) struct ProgramPlan {
     pub(crate) is_shared: bool,
     /// Without it the records only say less.
     pub(crate) is_optional: bool,
+    /// Only before Linux 6.1: it takes from a function what later kernels pass to the rung's other programs.
+    pub(crate) is_before_6_1: bool,
 }
 
 /// An attach target.
@@ -183,7 +185,14 @@ impl Target {
 
 impl ProgramPlan {
     const fn new(program: &'static str, target: Target) -> Self {
-        Self { program: Cow::Borrowed(program), target, or: None, is_shared: false, is_optional: false }
+        Self {
+            program: Cow::Borrowed(program),
+            target,
+            or: None,
+            is_shared: false,
+            is_optional: false,
+            is_before_6_1: false,
+        }
     }
 
     /// A function that other kernels call by this name.
@@ -201,13 +210,17 @@ impl ProgramPlan {
             (Some(other), Target::Kretprobe(_)) => Target::Kretprobe(other),
             (_, target) => target.clone(),
         };
-        let Self { program, is_shared, is_optional, .. } = self;
-        Self { program: program.clone(), target, or: None, is_shared: *is_shared, is_optional: *is_optional }
+        Self { target, or: None, ..self.clone() }
     }
 
     /// The same, which may fail to attach.
     pub(crate) fn optional(self) -> Self {
         Self { is_optional: true, ..self }
+    }
+
+    /// The same, which is of use before Linux 6.1 only.
+    pub(crate) fn before_6_1(self) -> Self {
+        Self { is_before_6_1: true, ..self }
     }
 
     /// The same, which may serve several events.

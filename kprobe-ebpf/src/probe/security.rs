@@ -11,7 +11,7 @@ use super::{
 
 /// Checks of capabilities: one [`SecurityCapability`] for each time the kernel asks whether a thread has one.
 ///
-/// Targets: the tracepoint `cap_capable` (Linux 6.13), else the function of that name. Kernel 6.1 or later.
+/// Targets: the tracepoint `cap_capable` (Linux 6.13), else the function of that name. Kernel 5.10 or later.
 #[derive(Clone, Debug)]
 pub struct Security {
     sample_one_in: u32,

@@ -13,7 +13,7 @@ use super::{
 ///
 /// Targets: the tracepoints `tcp_rcv_space_adjust`, `tcp_retransmit_skb`, `inet_sock_set_state` and `tcp_destroy_sock`, the
 /// functions `release_sock` and `security_sock_graft`; where functions cannot be attached to, the tracepoints
-/// `tcp_sendmsg_locked` (Linux 6.16) and `sock_send_length`, and the trace events of `accept`. Kernel 6.1 or later.
+/// `tcp_sendmsg_locked` (Linux 6.16) and `sock_send_length`, and the trace events of `accept`. Kernel 5.10 or later.
 #[derive(Clone, Debug)]
 pub struct Tcp {
     sample_one_in: u32,
@@ -52,7 +52,7 @@ fn rung(name: &'static str, own: Vec<ProgramPlan>, needs: &[Needs]) -> RungPlan 
                 ProgramPlan::btf("tcp_track_btf", "inet_sock_set_state"),
                 ProgramPlan::btf("tcp_forget_btf", "tcp_destroy_sock"),
             ],
-            &[TASK, Needs::CGROUP_ID],
+            &[TASK, Needs::CGROUP_ID, PROBED_BEFORE_6_1],
         ),
         TRACE_EVENT => (
             [
@@ -81,6 +81,8 @@ const PROBED: Needs = Needs(
     When::Always,
     &["OFF_SOCK_SK_PROTOCOL", "OFF_SOCK_SK_TYPE", "OFF_SOCK_COMMON_SKC_FAMILY", "OFF_SOCK_COMMON_SKC_COOKIE"],
 );
+/// It never does before 6.1.
+const PROBED_BEFORE_6_1: Needs = Needs(When::Before6_1, PROBED.1);
 /// What every record has. Kernels without IPv6 or network namespaces do without the rest.
 const SOCKET: Needs = Needs(
     When::Always,

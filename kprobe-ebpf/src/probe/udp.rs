@@ -13,7 +13,7 @@ use super::{
 ///
 /// Targets: for sends the functions `ip_send_skb` and `ip6_send_skb`, else the tracepoints `net_dev_queue` and
 /// `sock_send_length` (Linux 6.4). For receives the function `skb_consume_udp`, else the tracepoint `sock_recv_length`
-/// (Linux 6.4), which does not tell where a datagram came from unless the socket is connected. Kernel 6.1 or later.
+/// (Linux 6.4), which does not tell where a datagram came from unless the socket is connected. Kernel 5.10 or later.
 #[derive(Clone, Debug)]
 pub struct Udp {
     sample_one_in: u32,
@@ -72,6 +72,8 @@ const FRAME: Needs = Needs(
     When::Always,
     &["OFF_FUNCTION_ARG_0", "OFF_FUNCTION_ARG_1", "OFF_FUNCTION_ARG_2", "OFF_FUNCTION_ARG_3"],
 );
+/// Before 5.19 the flags are one further.
+const FRAME_BEFORE_6_1: Needs = Needs(When::Before6_1, &["OFF_FUNCTION_ARG_4"]);
 const QUEUE_EVENT: Needs = Needs(When::Always, &["OFF_TRACE_EVENT_RAW_NET_DEV_TEMPLATE_SKBADDR"]);
 const CALL_EVENT: Needs = Needs(
     When::Always,
@@ -83,7 +85,9 @@ const CALL_EVENT: Needs = Needs(
 );
 
 fn rung(name: &'static str, programs: Vec<ProgramPlan>, needs: &[Needs]) -> RungPlan {
-    const ALL: [Needs; 3] = [Needs::IDS, Needs::CGROUP_ID, SOCKET];
+    // Before 6.1 the verifier never knows.
+    const READ: Needs = Needs(When::Before6_1, COOKIE.1);
+    const ALL: [Needs; 4] = [Needs::IDS, Needs::CGROUP_ID, SOCKET, READ];
     RungPlan { name, programs, needs: [&ALL, needs].concat(), storage: &[] }
 }
 
@@ -154,7 +158,7 @@ fn recv() -> Vec<RungPlan> {
                 ProgramPlan::kprobe("udp_receiving6_kprobe", "udpv6_recvmsg"),
                 ProgramPlan::kprobe("udp_recv_kprobe", "skb_consume_udp"),
             ],
-            &[COOKIE, PACKET, LENGTH, FRAME],
+            &[COOKIE, PACKET, LENGTH, FRAME, FRAME_BEFORE_6_1],
         )
         .storing(STORAGE),
         rung(

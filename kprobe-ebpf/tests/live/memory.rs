@@ -251,7 +251,10 @@ fn every_rung_of_reclaim() {
         assert!(pages >= (MIBS << 20).saturating_sub(LIMIT) / 4096, "{rung}: {pages}");
         if cgroup.is_v2 {
             assert_eq!(reclaims.len() as u64, cgroup.number("memory.events", "max"), "{rung}");
-            assert_eq!(pages, cgroup.number("memory.stat", "pgsteal_direct"), "{rung}");
+            // Before 6.1 with what the kernel's own thread takes, which does not run for the limit of a cgroup.
+            let is_told = host::kernel_release().unwrap().at_least(6, 1);
+            let name = if is_told { "pgsteal_direct" } else { "pgsteal" };
+            assert_eq!(pages, cgroup.number("memory.stat", name), "{rung}");
         }
         assert_eq!(recorded.books.memory.unpaired, 0);
     }

@@ -33,6 +33,20 @@ impl Deadline {
     }
 }
 
+/// Whether a process sleeps in a function of the kernel with such a name or, where the kernel does not find out the name (on
+/// x86-64 before 5.16), in one of these system calls.
+pub fn sleeps_in(tgid: u32, functions: &[&str], calls: &[i64]) -> bool {
+    let text = |file: &str| fs::read_to_string(format!("/proc/{tgid}/{file}")).unwrap_or_default();
+    let function = text("wchan");
+    if function != "0" {
+        return functions.iter().any(|name| function.contains(name));
+    }
+    // `running`, or the number of the call and its arguments.
+    let call = text("syscall");
+    let nr = call.split(' ').next().and_then(|nr| nr.parse().ok());
+    nr.is_some_and(|nr| calls.contains(&nr))
+}
+
 /// BPF objects by their ids in the kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BpfObjects {

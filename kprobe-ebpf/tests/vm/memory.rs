@@ -3,7 +3,7 @@
 use std::fs;
 
 use kprobe_core::event::{MemoryCompaction, MemoryOomKill, MemoryReclaim, MemoryScope};
-use kprobe_ebpf::{Filter, Memory, Recorder};
+use kprobe_ebpf::{Filter, Memory, Recorder, host};
 
 use crate::support::{
     memcg::MemoryCgroup,
@@ -100,7 +100,10 @@ fn huge_pages_are_made_room_for() {
         reclaims.len() as u64 <= stalls.0 && (stalls.0 == 0) == reclaims.is_empty(),
         "{stalls:?} {reclaims:?}"
     );
-    assert_eq!(stalls.1 > 0, !direct.is_empty(), "{stalls:?} {compactions:?}");
+    // 5.10 also counts an attempt for which there was not the room to begin one.
+    let is_begun = host::kernel_release().unwrap().at_least(6, 1);
+    assert!(direct.is_empty() || stalls.1 > 0, "{stalls:?} {compactions:?}");
+    assert!(!direct.is_empty() || stalls.1 == 0 || !is_begun, "{stalls:?} {compactions:?}");
     assert!(direct.iter().all(|compaction| compaction.order == Some(9)), "{compactions:?}");
     assert!(reclaims.iter().all(|reclaim| reclaim.scope == MemoryScope::Global && reclaim.order == 9));
     assert_eq!(recorded.books.memory.unpaired, 0);

@@ -9,7 +9,10 @@ use std::{
 use kprobe_core::event::{SecurityCapability, TcpRetransmit};
 use kprobe_ebpf::{Filter, Recorder, Security, Tcp, host};
 
-use crate::support::{kernel::Deadline, recording::Recording};
+use crate::support::{
+    kernel::{Deadline, sleeps_in},
+    recording::Recording,
+};
 
 crate::trials!(checks_of_commands, retransmits_of_a_lossy_link);
 
@@ -71,8 +74,7 @@ fn checks_of_commands() {
     let mut shell = recording.spawn_command(&mut command);
     // It waits for its input, and has been asked nothing more.
     Deadline::wait_for("the shell", || {
-        let place = fs::read_to_string(format!("/proc/{}/wchan", shell.tgid())).unwrap();
-        place.contains("poll") || place.contains("pipe")
+        sleeps_in(shell.tgid(), &["poll", "pipe"], &[libc::SYS_read, libc::SYS_poll, libc::SYS_ppoll])
     });
     let reference = Reference::start(shell.tgid());
     let began = host::clocks().monotonic_ns;

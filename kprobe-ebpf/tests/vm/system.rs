@@ -30,20 +30,24 @@ pub fn all() -> RecorderBuilder<All> {
         .filter(Filter::all())
 }
 
-/// Everything that there is a probe for, each of its events. Before 6.1 there is less: see `older`.
+/// Everything that there is a probe for, each of its events. Before 6.1 there is a little less: see `older`.
 pub fn every_family() -> RecorderBuilder<impl Sized> {
     let is_older = !host::kernel_release().unwrap().at_least(6, 1);
-    let need = if is_older { Need::Optional } else { Need::Required };
+    let (need, lock) = if is_older {
+        (Need::Optional, Lock::default().without_contention())
+    } else {
+        (Need::Required, Lock::default())
+    };
     all()
-        .probe_with(need, Tcp::default())
-        .probe_with(need, Udp::default())
+        .require(Tcp::default())
+        .require(Udp::default())
         .probe_with(need, UnixStreams::default())
-        .probe_with(need, Pipes::default())
-        .probe_with(need, Block::default())
-        .probe_with(need, Memory::default().minor_faults(1))
-        .probe_with(need, Lock::default())
-        .probe_with(need, Irq::default().min_duration(Duration::ZERO))
-        .probe_with(need, Security::default())
+        .require(Pipes::default())
+        .require(Block::default())
+        .require(Memory::default().minor_faults(1))
+        .require(lock)
+        .require(Irq::default().min_duration(Duration::ZERO))
+        .require(Security::default())
 }
 
 fn a_workload_in_the_whole() {

@@ -10,9 +10,12 @@ use aya_ebpf::{
 };
 
 use crate::{
+    fault, functions,
+    lock::futex,
     memory::{Direct, Object},
-    syscall,
+    oom, pipe, reclaim, sched, security, syscall,
     task::Task,
+    tcp, udp,
 };
 
 /// A map of values: the definition that loaders understand. It has room for one unless the loader gives it more.
@@ -93,5 +96,18 @@ impl<T: Copy> TaskStorage<T> {
 /// `sched_process_exit`: the current thread needs its values no longer. The kernel frees task storage by itself.
 #[inline(always)]
 pub fn forget_current() {
-    syscall::TASKS.remove(current());
+    let task = current();
+    syscall::TASKS.remove(task);
+    sched::READY.remove(task);
+    security::CHECKS.remove(task);
+    fault::FAULTS.remove(task);
+    reclaim::RECLAIMS.remove(task);
+    reclaim::COMPACTIONS.remove(task);
+    functions::COMPACTING.remove(task);
+    oom::OOM_CAUSES.remove(task);
+    pipe::MOVING.remove(task);
+    futex::FUTEXES.remove(task);
+    tcp::SENDING.remove(task);
+    udp::UDP_SENDING.remove(task);
+    udp::UDP_RECEIVING.remove(task);
 }

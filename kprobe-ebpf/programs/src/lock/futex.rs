@@ -3,13 +3,7 @@
 //! A call is remembered in the storage of its thread until it returns. A thread that wakes a waiter passes `sched_waking`
 //! inside its own call; what it is goes into the storage of the waiter, which so knows its waker when it returns.
 
-use core::ffi::c_void;
-
-use aya_ebpf::{
-    bindings::task_struct,
-    helpers::generated::{bpf_find_vma, bpf_task_pt_regs},
-    macros::btf_map,
-};
+use aya_ebpf::{bindings::task_struct, macros::btf_map};
 use kprobe_core::abi::{
     FUTEX_BLOCKED, FUTEX_HAS_ADDRESS, FUTEX_HAS_SECOND, FUTEX_HAS_SPACE, FUTEX_HAS_WAKER,
     FUTEX_HAS_WAKER_ADDRESS, FUTEX_PRIVATE, FUTEX_RESTARTED, FUTEX_SHARED, FUTEX_TIMED, FUTEX_UNRESOLVED,
@@ -22,13 +16,11 @@ use crate::{
     current::{CurrentTask, Who as _},
     emit::{emit, min_duration_ns, now},
     filter,
-    frozen::{LOCK_FUTEX_NR, LOCK_RESTART_NR, PAGE_SHIFT},
-    memory::{Direct, Object, Probed},
-    offsets::{
-        OFF_ARG_0, OFF_FILE_F_INODE, OFF_INODE_I_INO, OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV, OFF_SYSCALL_NR,
-        OFF_VM_AREA_STRUCT_VM_FILE, OFF_VM_AREA_STRUCT_VM_FLAGS, OFF_VM_AREA_STRUCT_VM_PGOFF,
-        OFF_VM_AREA_STRUCT_VM_START,
-    },
+    frozen::{LOCK_FUTEX_NR, LOCK_RESTART_NR},
+    kernel, mapping,
+    memory::{Direct, Object},
+    offsets::{OFF_ARG_0, OFF_SYSCALL_NR},
+    place::Place,
     storage::{self, TaskStorage},
     syscall::Source,
     task::Task,
@@ -261,9 +253,7 @@ pub fn waking(args: Args) {
     let (flags, address) = if waker.is_exiting() {
         (FUTEX_HAS_WAKER, 0)
     } else {
-        // SAFETY: the helper takes a task, which the verifier makes sure of.
-        let regs = unsafe { bpf_task_pt_regs(task) };
-        let regs = Object::<Direct>::new(regs as *const u8);
+        let regs = kernel::registers(task);
         let nr = regs.load::<u32>(&OFF_SYSCALL_NR);
         if !is_futex(nr) || waker.is_compat() {
             return;
@@ -402,10 +392,9 @@ fn key(task: *mut task_struct, current: Task<Direct>, address: u64, is_private: 
     if is_private {
         return in_space();
     }
-    let mut place = Place { address, offset: 0, inode: 0, device: 0, is_shared: 0 };
-    // SAFETY: the verifier looks at the function as the helper will call it: with the place, which is alive.
-    let found = unsafe { bpf_find_vma(task, address, look_at as *mut c_void, (&raw mut place).cast(), 0) };
-    // The function may have written to it.
+    let mut place = Place::of(address);
+    let found = mapping::find(task, address, &mut place);
+    // The function that looks at the mapping has written to it.
     // SAFETY: `place` is alive.
     let place = unsafe { (&raw const place).read_volatile() };
     if found != 0 {
@@ -421,34 +410,4 @@ fn key(task: *mut task_struct, current: Task<Direct>, address: u64, is_private: 
         flags: of_address.flags | FUTEX_SHARED,
         ..of_address
     }
-}
-
-/// Where an address is in a file.
-#[repr(C)]
-struct Place {
-    address: u64,
-    offset: u64,
-    inode: u64,
-    device: u32,
-    is_shared: u32,
-}
-
-/// The mapping that an address is in. Memory of a private mapping of a file is not the file's.
-extern "C" fn look_at(_: *mut task_struct, mapping: *const u8, place: *mut Place) -> i64 {
-    const VM_SHARED: u64 = 8;
-    let mapping = Object::<Probed>::new(mapping);
-    let file = mapping.follow(&OFF_VM_AREA_STRUCT_VM_FILE);
-    if file.address().is_null() || mapping.load::<u64>(&OFF_VM_AREA_STRUCT_VM_FLAGS) & VM_SHARED == 0 {
-        return 0;
-    }
-    let inode = file.follow(&OFF_FILE_F_INODE);
-    let begin = mapping.load::<u64>(&OFF_VM_AREA_STRUCT_VM_PGOFF) << PAGE_SHIFT.get();
-    // SAFETY: the helper passes the place that it was given.
-    unsafe {
-        (*place).offset = begin + (*place).address - mapping.load::<u64>(&OFF_VM_AREA_STRUCT_VM_START);
-        (*place).inode = inode.load(&OFF_INODE_I_INO);
-        (*place).device = inode.follow(&OFF_INODE_I_SB).load(&OFF_SUPER_BLOCK_S_DEV);
-        (*place).is_shared = 1;
-    }
-    0
 }

@@ -25,7 +25,6 @@ use crate::{
     current::{CurrentTask, Who as _},
     emit::{emit, now},
     filter,
-    inet::CookieMemory,
     memory::{Direct, Memory, Object, Probed},
     offsets::{
         OFF_FDTABLE_FD, OFF_FDTABLE_MAX_FDS, OFF_FILE_PRIVATE_DATA, OFF_FILES_STRUCT_FDT,
@@ -92,9 +91,10 @@ pub fn track<M: SockMemory>((sk, old, new): (Object<M>, u32, u32)) {
 }
 
 /// `inet_sock_set_state`, before all others there.
+#[cfg(not(feature = "before-6.1"))]
 #[inline(always)]
 pub fn give_cookie(sk: Object<Direct>) {
-    <Direct as CookieMemory>::cookie(sk);
+    <Direct as crate::inet::CookieMemory>::cookie(sk);
 }
 
 /// `tcp_destroy_sock(sk)`.

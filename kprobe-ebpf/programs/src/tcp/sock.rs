@@ -1,11 +1,10 @@
 //! `struct sock` and `struct tcp_sock`.
 
-use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use kprobe_core::abi::{TCP_HAS_NETNS, TCP_IPV6, TcpSocket};
 
 use crate::{
     inet::{self, AF_INET, AF_INET6, CookieMemory},
-    memory::{Direct, Object, Probed},
+    memory::{Object, Probed},
     offsets::{
         OFF_INET_SOCK_INET_SPORT, OFF_SOCK_COMMON_SKC_DPORT, OFF_SOCK_COMMON_SKC_FAMILY,
         OFF_SOCK_COMMON_SKC_FLAGS, OFF_SOCK_COMMON_SKC_STATE, OFF_SOCK_SK_ERR, OFF_SOCK_SK_PROTOCOL,
@@ -53,11 +52,13 @@ pub trait SockMemory: CookieMemory {
     fn tcp(sk: Object<Self>) -> Option<Object<Self>>;
 }
 
-impl SockMemory for Direct {
+#[cfg(not(feature = "before-6.1"))]
+impl SockMemory for crate::memory::Direct {
     #[inline(always)]
     fn tcp(sk: Object<Self>) -> Option<Object<Self>> {
         // SAFETY: the helper takes a socket that the verifier knows to be one.
-        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.address().cast_mut().cast()) };
+        let tcp =
+            unsafe { aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock(sk.address().cast_mut().cast()) };
         (!tcp.is_null()).then_some(Object::new(tcp))
     }
 }

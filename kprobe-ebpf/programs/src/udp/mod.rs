@@ -169,6 +169,7 @@ fn selected() -> Option<CurrentTask<Direct>> {
 }
 
 /// Before all others there, where those cannot do it.
+#[cfg(not(feature = "before-6.1"))]
 #[inline(always)]
 pub fn give_cookie(sk: Object<Direct>) {
     if is_udp(probed(sk)) {

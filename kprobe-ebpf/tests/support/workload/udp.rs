@@ -273,8 +273,16 @@ fn segments(from: &Socket, to: &Socket) {
     from.sent(to, 1000, 400);
     let mut room = [0_u8; 2000];
     let got = sys::must(libc::SYS_recvfrom, [to.fd(), room.as_mut_ptr() as i64, 2000, 0, 0, 0]);
-    assert_eq!(got, 1000);
-    to.got(from, got, got, 400, 0);
+    if got == 1000 {
+        to.got(from, got, got, 400, 0);
+    } else {
+        // Where loopback has no such packets, as in 5.10, they come one by one.
+        assert_eq!(got, 400);
+        to.got(from, got, got, 0, 0);
+        for bytes in [400, 200] {
+            to.recv(from, bytes, 1000, 0);
+        }
+    }
     to.set(libc::SOL_UDP, UDP_GRO, 0);
     from.set(libc::SOL_UDP, UDP_SEGMENT, 0);
 }

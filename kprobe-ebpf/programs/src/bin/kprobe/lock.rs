@@ -1,5 +1,5 @@
 use kprobe_programs::{
-    lock::{contention, futex},
+    lock::futex,
     memory::{Direct, Probed},
     syscall::{Event, Registers},
 };
@@ -12,9 +12,14 @@ raw!(lock_futex_exit_raw, "sys_exit", |args| futex::exit(Registers::<Probed>::ne
 tp!(lock_futex_exit_tp, "raw_syscalls", "sys_exit", |ctx| futex::exit(Event::new(ctx)));
 btf!(lock_futex_waking_btf, "sched_waking", futex::waking);
 
-btf!(lock_contention_begin_btf, "contention_begin", contention::begin);
-raw!(lock_contention_begin_raw, "contention_begin", contention::begin);
-tp!(lock_contention_begin_tp, "lock", "contention_begin", contention::begin_event);
-btf!(lock_contention_end_btf, "contention_end", contention::end);
-raw!(lock_contention_end_raw, "contention_end", contention::end);
-tp!(lock_contention_end_tp, "lock", "contention_end", contention::end_event);
+#[cfg(not(feature = "before-6.1"))]
+mod contention {
+    use kprobe_programs::lock::contention;
+
+    btf!(lock_contention_begin_btf, "contention_begin", contention::begin);
+    raw!(lock_contention_begin_raw, "contention_begin", contention::begin);
+    tp!(lock_contention_begin_tp, "lock", "contention_begin", contention::begin_event);
+    btf!(lock_contention_end_btf, "contention_end", contention::end);
+    raw!(lock_contention_end_raw, "contention_end", contention::end);
+    tp!(lock_contention_end_tp, "lock", "contention_end", contention::end_event);
+}

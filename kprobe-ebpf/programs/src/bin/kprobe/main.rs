@@ -14,29 +14,21 @@
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-#[cfg_attr(feature = "before-6.1", expect(unused_macros, reason = "no family there has such targets"))]
 #[macro_use]
 mod targets;
 
+mod block;
 mod irq;
+mod lock;
+mod memory;
+mod pipe;
 mod process;
 mod sched;
-mod syscall;
-
-#[cfg(not(feature = "before-6.1"))]
-mod block;
-#[cfg(not(feature = "before-6.1"))]
-mod lock;
-#[cfg(not(feature = "before-6.1"))]
-mod memory;
-#[cfg(not(feature = "before-6.1"))]
-mod pipe;
-#[cfg(not(feature = "before-6.1"))]
 mod security;
-#[cfg(not(feature = "before-6.1"))]
+mod syscall;
 mod tcp;
-#[cfg(not(feature = "before-6.1"))]
 mod udp;
+
 #[cfg(not(feature = "before-6.1"))]
 mod unix;
 

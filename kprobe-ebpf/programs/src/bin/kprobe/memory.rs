@@ -39,3 +39,15 @@ kprobe!(memory_oom_kprobe, "out_of_memory", oom::entered_frame);
 kretprobe!(memory_oom_kretprobe, "out_of_memory", |_: Frame| oom::left());
 btf!(memory_oom_kill_btf, "mark_victim", oom::marked::<Direct>);
 raw!(memory_oom_kill_raw, "mark_victim", oom::marked::<Probed>);
+
+// What later kernels pass to the tracepoints.
+#[cfg(feature = "before-6.1")]
+mod before_6_1 {
+    use kprobe_programs::{
+        args::{Args, Frame},
+        functions,
+    };
+
+    entry!(memory_compaction_control_entry, "compact_zone", |args: Args| functions::compacts(args.word(0)));
+    kprobe!(memory_compaction_control_kprobe, "compact_zone", |at: Frame| functions::compacts(at.word(0)));
+}

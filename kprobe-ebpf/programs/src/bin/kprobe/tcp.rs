@@ -25,6 +25,7 @@ raw!(tcp_forget_raw, "tcp_destroy_sock", |args: Args| tcp::forget(args.object::<
 tp!(tcp_forget_tp, "tcp", "tcp_destroy_sock", |ctx| tcp::forget(tcp::sk_of_event(ctx)));
 
 // Only a program that knows the type of its arguments can have a socket given its cookie.
+#[cfg(not(feature = "before-6.1"))]
 btf!(tcp_cookie_btf, "inet_sock_set_state", |args: Args| tcp::give_cookie(args.object::<Direct>(0)));
 
 entry!(tcp_meet_entry, "tcp_sendmsg_locked", |args: Args| tcp::meet(args.object::<Direct>(0)));

@@ -1,5 +1,6 @@
 use kprobe_programs::{
     args::{Args, Frame},
+    kernel,
     memory::{Direct, Object, Probed},
     udp,
 };
@@ -8,25 +9,30 @@ fn call(args: Args) -> (Object<Direct>, i32, u32) {
     (args.object(0), args.word(1) as i32, args.word(2) as u32)
 }
 
-fn give_cookie(args: Args) {
-    udp::give_cookie(args.object(0));
-}
-
 fn receives(args: Args) {
-    udp::receives(args.word(0), args.word(2), args.word(3) as u32);
+    udp::receives(args.word(0), args.word(2), args.word(kernel::UDP_RECVMSG_FLAGS.into()) as u32);
 }
 
 fn receives_at(frame: Frame) {
-    udp::receives(frame.word(0), frame.word(2), frame.word(3) as u32);
+    udp::receives(frame.word(0), frame.word(2), frame.word(kernel::UDP_RECVMSG_FLAGS) as u32);
 }
 
 // Only a program that knows the type of its arguments can have a socket given its cookie.
-entry!(udp_cookie_send_entry, "udp_sendmsg", give_cookie);
-entry!(udp_cookie_send6_entry, "udpv6_sendmsg", give_cookie);
-entry!(udp_cookie_recv_entry, "udp_recvmsg", give_cookie);
-entry!(udp_cookie_recv6_entry, "udpv6_recvmsg", give_cookie);
-btf!(udp_cookie_sent_btf, "sock_send_length", give_cookie);
-btf!(udp_cookie_received_btf, "sock_recv_length", give_cookie);
+#[cfg(not(feature = "before-6.1"))]
+mod cookie {
+    use kprobe_programs::{args::Args, udp};
+
+    fn give(args: Args) {
+        udp::give_cookie(args.object(0));
+    }
+
+    entry!(udp_cookie_send_entry, "udp_sendmsg", give);
+    entry!(udp_cookie_send6_entry, "udpv6_sendmsg", give);
+    entry!(udp_cookie_recv_entry, "udp_recvmsg", give);
+    entry!(udp_cookie_recv6_entry, "udpv6_recvmsg", give);
+    btf!(udp_cookie_sent_btf, "sock_send_length", give);
+    btf!(udp_cookie_received_btf, "sock_recv_length", give);
+}
 
 entry!(udp_send_entry, "ip_send_skb", |args: Args| udp::leaves(args.word(1)));
 exit!(udp_send_exit, "ip_send_skb", |args: Args| udp::left(args.word(1), args.word(2) as i32));
