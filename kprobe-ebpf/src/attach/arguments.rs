@@ -209,7 +209,7 @@ impl Arguments {
     /// events none.
     pub(crate) fn refusal(&self, target: &Target) -> Option<&str> {
         let other = match target {
-            Target::TraceEvent { .. } | Target::SoftwareEvent(_) => return None,
+            Target::TraceEvent { .. } | Target::SoftwareEvent(_) | Target::Loader => return None,
             target if target.is_function() => &self.other_functions,
             _ => &self.other,
         };

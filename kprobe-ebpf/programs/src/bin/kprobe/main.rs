@@ -30,6 +30,8 @@ mod lock;
 #[cfg(not(feature = "before-6.1"))]
 mod memory;
 #[cfg(not(feature = "before-6.1"))]
+mod path;
+#[cfg(not(feature = "before-6.1"))]
 mod pipe;
 #[cfg(not(feature = "before-6.1"))]
 mod security;
