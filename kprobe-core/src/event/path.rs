@@ -41,14 +41,14 @@ impl fmt::Debug for PathText {
 const PATH: Field = Field::new(
     "path",
     Type::Text,
-    "path of the file: an entry of the allow-list and the names below it; of one that is too long the end",
+    "what the allowed directory is called, and the names below it, or the end of that",
 );
 const TRUNCATED: Field =
     Field::new("truncated", Type::Bool, "the path is too long: what it begins with is left out");
 const UNLINKED: Field = Field::new(
     "unlinked",
     Type::Bool,
-    "the file was removed, or never had a name: the path is where it was or would be",
+    "the file was removed, or never had a name: the path is where it would be",
 );
 const ENTRY: Field =
     Field::new("entry", Type::U64, "number of the allow-list's entry that allows it: see meta.path");

@@ -138,7 +138,9 @@ fn paths() {
     let long = format!("/{}", "x".repeat(255));
     check(
         &["--paths", &long],
-        &format!("--paths: the path {long} has 256 bytes, expected 255 at most: name a directory that it is in"),
+        &format!(
+            "--paths: the path {long} has 256 bytes, expected 255 at most: name a directory that it is in"
+        ),
     );
     // What is there is looked at when a recording starts.
     check_start(
