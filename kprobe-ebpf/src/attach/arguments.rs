@@ -343,7 +343,7 @@ mod tests {
         for program in rungs.flat_map(|rung| &rung.programs) {
             for name in [program.target.name()].into_iter().chain(program.or) {
                 let is_listed = match &program.target {
-                    Target::TraceEvent { .. } | Target::SoftwareEvent(_) => continue,
+                    Target::TraceEvent { .. } | Target::SoftwareEvent(_) | Target::Loader => continue,
                     target if target.is_function() => FUNCTIONS.iter().any(|(listed, ..)| *listed == name),
                     _ => ARGUMENTS.iter().any(|(listed, _)| *listed == name),
                 };

@@ -638,7 +638,7 @@ fn datagrams() -> Vec<Sample> {
 fn path_field(path: &[u8]) -> (u16, [u8; abi::PATH_TEXT]) {
     let mut text = [0; abi::PATH_TEXT];
     text[..path.len()].copy_from_slice(path);
-    (path.len() as u16, text)
+    (u16::try_from(path.len()).expect("it fits"), text)
 }
 
 fn paths() -> Vec<Sample> {
