@@ -16,7 +16,8 @@ use crate::support::{
     kernel::BpfObjects,
     recording::{Recorded, Recording},
     rungs::{check_whole, record, rungs},
-    workload::path::{DEEPEST, base},
+    times,
+    workload::path::{DEEPEST, HIDDEN, base},
 };
 
 crate::trials!(
@@ -27,6 +28,7 @@ crate::trials!(
     the_whole_tree,
     sampled_and_parts,
     a_name_that_is_used_again,
+    while_it_is_renamed,
     what_is_not_there
 );
 
@@ -294,6 +296,23 @@ fn a_name_that_is_used_again() {
     let names: Vec<_> = opens.iter().map(|open| open.path.to_text().into_owned()).collect();
     let at = |name: &str| folder.path.join(name).to_str().unwrap().to_owned();
     assert_eq!(names, ["inside/a/b/c/file", "inside/a/b/file", "inside/a/file", "inside/file"].map(at));
+}
+
+/// No record has a name from outside, not even half of one.
+fn while_it_is_renamed() {
+    let folder = Folder::new();
+    let builder = builder(paths_of(&folder)).ring_bytes(64 << 20);
+    let mut recording = Recording::keeping(builder, |event| matches!(event, Event::PathOpen(_)));
+    let mut workload = recording.spawn(&format!("path-renames {} {}", folder.id, times(2_000)));
+    let lines = recording.run(&mut workload);
+    let opened: Vec<u64> = lines[0].split(' ').map(|count| count.parse().unwrap()).collect();
+    let opens = recording.finish().lossless().all::<PathOpen>();
+    let shown = folder.inside().join("moving");
+    let others = opens.iter().filter(|open| open.path.as_bytes() != shown.as_os_str().as_bytes());
+    assert_eq!(others.collect::<Vec<_>>(), Vec::<&PathOpen>::new(), "{HIDDEN}");
+    // Both happened, and what was recorded was opened.
+    assert!(opened.iter().all(|count| *count >= u64::from(times(2_000))), "{opened:?}");
+    assert!(opens.len() > 100 && opens.len() as u64 <= opened[0] + opened[1], "{} {opened:?}", opens.len());
 }
 
 fn what_is_not_there() {

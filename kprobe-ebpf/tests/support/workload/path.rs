@@ -340,3 +340,37 @@ pub fn opens_some(id: u64) {
         hides(base(id).join(name), READ);
     }
 }
+
+/// What a file is called as long as it is outside: too long to be kept beside what else the kernel knows of it.
+pub const HIDDEN: &str = "a-name-that-must-not-be-in-any-record-whatever-happens-at-the-same-time";
+
+/// Opens a file under both of its names, while another thread moves it from one to the other.
+pub fn opens_while_renamed(id: u64, count: u64) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let names = [base(id).join("inside/moving"), base(id).join("outside").join(HIDDEN)];
+    fs::write(&names[0], "").unwrap();
+    let [shown, hidden] = names.clone();
+    let renames = std::thread::spawn(move || {
+        while !DONE.load(Ordering::Relaxed) {
+            fs::rename(&shown, &hidden).unwrap();
+            std::thread::yield_now();
+            fs::rename(&hidden, &shown).unwrap();
+            std::thread::yield_now();
+        }
+    });
+    let mut opened = [0_u64; 2];
+    // Until it has had each name often enough; both threads may have one CPU between them.
+    while opened.iter().any(|opened| *opened < count) {
+        for (name, opened) in names.iter().zip(&mut opened) {
+            let fd = open_at(AT, name, READ);
+            if fd >= 0 {
+                *opened += 1;
+                close(fd as i32);
+            }
+        }
+    }
+    DONE.store(true, Ordering::Relaxed);
+    renames.join().unwrap();
+    println!("{} {}", opened[0], opened[1]);
+}
