@@ -612,6 +612,37 @@ mod comes_back {
         }
 
         #[test]
+        fn paths(mut exec in any_abi::<abi::PathExec>(), mut open in any_abi::<abi::PathOpen>(), mut allowed in any_abi::<abi::PathAllowed>(), len in 0..300_u16) {
+            (exec.len, open.len, allowed.len) = (len, len, len);
+            match (decode::<PathExec>(&exec), decode::<PathOpen>(&open), decode::<PathAllowed>(&allowed)) {
+                (Ok(event), Ok(opened), Ok(list)) => {
+                    let until = usize::from(len);
+                    prop_assert_eq!(event.path.as_bytes(), &exec.text[..until]);
+                    prop_assert_eq!((event.inode, event.entry), (exec.inode, exec.entry));
+                    prop_assert_eq!((event.device.major, event.device.minor), (exec.device >> 20, exec.device & 0xf_ffff));
+                    prop_assert_eq!(event.truncated, exec.flags & abi::PATH_TRUNCATED != 0);
+                    prop_assert_eq!(event.unlinked, exec.flags & abi::PATH_UNLINKED != 0);
+                    prop_assert_eq!(opened.path.as_bytes(), &open.text[..until]);
+                    prop_assert_eq!(opened.path.to_text(), String::from_utf8_lossy(&open.text[..until]));
+                    prop_assert_eq!((opened.inode, opened.entry, opened.fd), (open.inode, open.entry, open.fd));
+                    prop_assert_eq!((opened.device.major, opened.device.minor), (open.device >> 20, open.device & 0xf_ffff));
+                    prop_assert_eq!(opened.truncated, open.flags & abi::PATH_TRUNCATED != 0);
+                    prop_assert_eq!(opened.unlinked, open.flags & abi::PATH_UNLINKED != 0);
+                    prop_assert_eq!((list.entry, list.path.as_bytes()), (allowed.entry, &allowed.text[..until]));
+                }
+                (Err(exec), Err(open), Err(allowed)) => {
+                    prop_assert!(len > 256);
+                    let at = |error: &DecodeError| match error {
+                        DecodeError::Value { offset, found, .. } => (*offset - HEADER, *found),
+                        other => panic!("{other}"),
+                    };
+                    prop_assert_eq!([at(&exec), at(&open), at(&allowed)], [(14, len.into()), (14, len.into()), (2, len.into())]);
+                }
+                others => panic!("{others:?}"),
+            }
+        }
+
+        #[test]
         fn clock_change(clock in any_abi::<abi::ClockChange>()) {
             let event: ClockChange = decode(&clock).expect("any value will do");
             prop_assert_eq!(

@@ -28,12 +28,12 @@ mod shared;
 pub use attach::{AttachError, MapMemory, MemoryUse, Outcome, ProbeReport, Report, RungReport};
 pub use filter::Filter;
 pub use probe::{
-    Block, Here, Irq, ListYields, Lock, Memory, Pipes, Probe, ProbeFamily, Process, Sched, Security,
-    Syscalls, Tcp, There, Udp, UnixStreams, Yields,
+    Block, Here, Irq, ListYields, Lock, Memory, PathError, Paths, Pipes, Probe, ProbeFamily, Process, Sched,
+    Security, Syscalls, Tcp, There, Udp, UnixStreams, Yields,
 };
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, IrqCounters, IrqKind, IrqSum,
-    Need, PairCounts, Recorder, RecorderBuilder, SelectError, SpawnError, SyscallCounts,
+    Need, PairCounts, PathCounts, Recorder, RecorderBuilder, SelectError, SpawnError, SyscallCounts,
 };
 
 #[doc(hidden)]

@@ -72,6 +72,9 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         UnixRecv { cookie, peer_cookie, start, end, inode, flags }
         PipeWrite { inode, start, end, device, call, flags }
         PipeRead { inode, start, end, device, call, flags }
+        PathExec { inode, device, entry, len, flags, reserved, text }
+        PathOpen { inode, device, entry, len, flags, fd, text }
+        PathAllowed { entry, len, flags, text }
         TcpSocket { cookie, local_addr, remote_addr, local_port, remote_port, netns, srtt_us, flags }
         TcpSend { socket, start, end }
         TcpRecv { socket, start, end }
@@ -91,7 +94,7 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         HistogramSlot { kind, key, sum, counts }
         Counters { submitted, lost, lost_first_ns, lost_last_ns, lost_seen, considered, sampled_out }
         CpuState {
-            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, uncounted, wakes, runs_tid, runs_since_ns, seq_copy, seq_seen, reserved, counters,
+            seq, fork_returns, hardirq_depth, softirq_depth, unpaired, unstored, uncounted, wakes, runs_tid, runs_since_ns, seq_copy, seq_seen, paths_outside, paths_too_deep, reserved, counters,
         }
         ReaderState { idle, check_mask, wake_bytes, lost, reserved }
         Config { min_duration_ns, sample_one_in, cgroup_levels, has_removed, changes, noticed, unsettled, histogram_half }

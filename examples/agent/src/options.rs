@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
-    Block, By, DEFAULT_RING_BYTES, Filter, Irq, Lock, Memory, Need, Pipes, Process, Recorder,
+    Block, By, DEFAULT_RING_BYTES, Filter, Irq, Lock, Memory, Need, Paths, Pipes, Process, Recorder,
     RecorderBuilder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams, filter::SyscallSet,
 };
 use serde::Deserialize;
@@ -61,10 +61,13 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, tcp, unix, pipe, block, memory, lock, irq, security; `help` lists their
-    /// events and fields [default: process,syscall]
+    /// Families to record: process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, irq, security, path; `help` lists
+    /// their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
+    /// Also record paths of files, of those in these directories alone: which programs are begun and which files opened
+    #[arg(long, value_name = "DIR,...", value_delimiter = ',')]
+    pub(crate) paths: Vec<PathBuf>,
     /// Only system calls and waits for locks that took this long or longer, for example 50us
     #[arg(long, value_name = "TIME")]
     pub(crate) min_duration: Option<Span>,
@@ -242,7 +245,7 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 13] = [
     Family::Process,
     Family::Syscall,
     Family::Sched,
@@ -255,6 +258,7 @@ const FAMILIES: [Family; 12] = [
     Family::Lock,
     Family::Irq,
     Family::Security,
+    Family::Path,
 ];
 /// What is recorded if nothing is said.
 const DEFAULT_FAMILIES: [Family; 2] = [Family::Process, Family::Syscall];
@@ -329,6 +333,7 @@ impl Options {
             from: self.from.or(below.from),
             demo: self.demo || below.demo,
             probes: list(self.probes, below.probes),
+            paths: list(self.paths, below.paths),
             min_duration: self.min_duration.or(below.min_duration),
             sample: self.sample.or(below.sample),
             minor_faults: self.minor_faults.or(below.minor_faults),
@@ -362,6 +367,7 @@ impl Options {
             return Ok(());
         }
         let of_recording = [
+            ("--paths", !self.paths.is_empty()),
             ("--syscalls", !self.syscalls.is_empty()),
             ("--min-duration", self.min_duration.is_some()),
             ("--sample", self.sample.is_some()),
@@ -415,6 +421,8 @@ impl Options {
         });
         let wanted: Vec<_> = wanted.collect::<Result<_>>()?;
         let mut wanted = if named { wanted } else { DEFAULT_FAMILIES.to_vec() };
+        // So are paths, by saying of what.
+        wanted.extend((!self.paths.is_empty()).then_some(Family::Path));
         // What is to be summed up is also asked for.
         wanted.extend(self.aggregate.iter().map(|summed| summed.0));
         Ok(Families { wanted, named })
@@ -424,6 +432,7 @@ impl Options {
     pub(crate) fn recorder(&self, filter: Filter) -> Result<RecorderBuilder<impl Sized + use<>>> {
         let families = self.families()?;
         let one_in = self.one_in();
+        let (path_need, paths) = self.path_probe(&families)?;
         let builder = Recorder::builder()
             // Names and parents of all other events come from the first.
             .probe_with(families.need(Family::Process, Need::Optional), Process::default())
@@ -438,6 +447,7 @@ impl Options {
             .probe_with(families.need(Family::Unix, Need::Off), UnixStreams::default().sample(one_in))
             .probe_with(families.need(Family::Block, Need::Off), Block::default().sample(one_in))
             .probe_with(families.need(Family::Irq, Need::Off), Irq::default().sample(one_in))
+            .probe_with(path_need, paths)
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
             .filter(filter.include_self(self.include_self));
         let builder = self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung));
@@ -457,6 +467,21 @@ impl Options {
         };
         let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
         Ok(Syscalls::of(set).min_duration(least).sample(self.one_in()))
+    }
+
+    /// Paths, but not by the family's name alone. Whoever says of what must have them.
+    fn path_probe(&self, families: &Families) -> Result<(Need, Paths)> {
+        if !self.paths.is_empty() {
+            let paths = Paths::allow(&self.paths).context("--paths")?;
+            return Ok((Need::Required, paths.sample(self.one_in())));
+        }
+        // Those of a capture were recorded with somebody's leave.
+        if self.from.is_none() && families.wanted.contains(&Family::Path) {
+            bail!(
+                "--probes path: paths are recorded only of directories that you name; add --paths, for example --paths /etc,/usr"
+            );
+        }
+        Ok((Need::Off, Paths::none()))
     }
 
     fn memory_probe(&self) -> Memory {
@@ -526,11 +551,11 @@ mod tests {
     fn flags_win_and_the_file_fills_in() {
         let above = flags(
             "kprobe-agent --pid 1 --cgroup a --system --from a --demo --probes process --min-duration 1s --sample 2 \
-             --minor-faults 2 --syscalls read --aggregate syscall=kind --interval 1s --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
+             --minor-faults 2 --syscalls read --aggregate syscall=kind --paths /a --interval 1s --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
              --times wall -o a --capture a --report --stats",
         );
         let below: Options = toml::from_str(
-            "pid = [2]\ncgroup = \"b\"\nsystem = true\nfrom = \"b\"\ndemo = true\nprobes = [\"sched\"]\n\
+            "pid = [2]\ncgroup = \"b\"\nsystem = true\nfrom = \"b\"\ndemo = true\nprobes = [\"sched\"]\npaths = [\"/b\"]\n\
              min-duration = \"2s\"\nsample = 3\nminor-faults = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\nring-bytes = 4096\nduration = \"2s\"\n\
              include-self = true\nforbid-rung = [\"raw_tp\"]\noutput = \"json\"\ntimes = \"relative\"\n\
              output-file = \"b\"\ncapture = \"b\"\nreport = \"json\"\nstats = \"json\"\n",

@@ -54,8 +54,12 @@ pub struct CpuState {
     pub seq_copy: u64,
     /// Likewise.
     pub seq_seen: u64,
+    /// Files of which no path was recorded, because they are not below what the user allowed.
+    pub paths_outside: u64,
+    /// Files of which none was recorded, because what the user allowed is not among the nearest directories above them.
+    pub paths_too_deep: u64,
     /// Room for later counters.
-    pub reserved: [u64; 8],
+    pub reserved: [u64; 6],
     /// By [`Kind::slot`](super::Kind::slot).
     pub counters: [Counters; SLOTS],
 }

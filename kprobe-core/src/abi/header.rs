@@ -25,4 +25,4 @@ pub struct Header {
 pub const CPU_NONE: u16 = u16::MAX;
 
 /// The longest record, header included. Longer ones are refused by the decoder.
-pub const MAX_RECORD: usize = 256;
+pub const MAX_RECORD: usize = 320;

@@ -61,6 +61,8 @@ families! {
     Unix = 11, "unix";
     /// Pipes.
     Pipe = 12, "pipe";
+    /// Paths of files, of directories that the user allowed.
+    Path = 14, "path";
     /// A user's own probes.
     User = 15, "user";
 }
@@ -125,6 +127,8 @@ kinds! {
     META_HISTOGRAM = 0x0006, "meta.histogram", slot none;
     /// The clocks stand to each other in another way. See [`ClockChange`](super::ClockChange).
     META_CLOCK = 0x0007, "meta.clock", slot none;
+    /// Paths are recorded below this. See [`PathAllowed`](super::PathAllowed).
+    META_PATH = 0x0008, "meta.path", slot none;
 
     /// A CPU went from one thread to another.
     SCHED_SWITCH = 0x0101, "sched.switch", slot 0;
@@ -203,6 +207,11 @@ kinds! {
     PIPE_WRITE = 0x0c01, "pipe.write", slot 28;
     /// Bytes were taken out of a pipe.
     PIPE_READ = 0x0c02, "pipe.read", slot 29;
+
+    /// A process began another program, by the path of its file.
+    PATH_EXEC = 0x0e01, "path.exec", slot 36;
+    /// A thread opened a file, by its path.
+    PATH_OPEN = 0x0e02, "path.open", slot 37;
 }
 
 impl Kind {

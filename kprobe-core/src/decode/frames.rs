@@ -81,7 +81,7 @@ impl<'a> Iterator for Frames<'a> {
 #[inline]
 pub fn put_frame(out: &mut impl bytes::BufMut, record: &[u8]) {
     debug_assert!(record.len() < DISCARD as usize);
-    #[expect(clippy::cast_possible_truncation, reason = "records have at most MAX_RECORD bytes, 256")]
+    #[expect(clippy::cast_possible_truncation, reason = "records have at most MAX_RECORD bytes, 320")]
     out.put_u32_le(record.len() as u32);
     out.put_u32_le(0);
     out.put_slice(record);

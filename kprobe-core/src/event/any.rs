@@ -4,10 +4,10 @@ use crate::{
     event::{
         BlockMerge, BlockRequest, CgroupNamed, ClockChange, Histogram, IrqHard, IrqSoft, LockContention,
         LockFutex, LockFutexWake, Lost, Marker, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor,
-        MemoryOomKill, MemoryReclaim, Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork,
-        ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall,
-        TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, ThreadSeed, TypedEvent, UdpRecv,
-        UdpSend, UnixRecv, UnixSend,
+        MemoryOomKill, MemoryReclaim, Origin, PathAllowed, PathExec, PathOpen, PipeRead, PipeWrite,
+        ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend,
+        TcpState, ThreadSeed, TypedEvent, UdpRecv, UdpSend, UnixRecv, UnixSend,
     },
 };
 
@@ -106,6 +106,8 @@ any_event!(
     UnixRecv,
     PipeWrite,
     PipeRead,
+    PathExec,
+    PathOpen,
     Lost,
     Marker,
     Sampling,
@@ -113,4 +115,5 @@ any_event!(
     CgroupNamed,
     Histogram,
     ClockChange,
+    PathAllowed,
 );

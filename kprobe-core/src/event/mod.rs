@@ -14,6 +14,7 @@ mod memory;
 mod meta;
 mod names;
 mod origin;
+mod path;
 mod pipe;
 mod process;
 mod registry;
@@ -40,6 +41,7 @@ pub use memory::{
 pub use meta::{CgroupNamed, ClockChange, Lost, Marker, Sampling, ThreadSeed};
 pub use names::{Arch, capability_name, errno_name, signal_name};
 pub use origin::Origin;
+pub use path::{PathAllowed, PathExec, PathOpen, PathText};
 pub use pipe::{PipeCall, PipeRead, PipeWrite};
 pub use process::{ProcessExec, ProcessExit, ProcessFork, ProcessRename};
 pub use registry::{Entry, Registry};

@@ -17,6 +17,7 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::META_CGROUP, 72),
     (Kind::META_HISTOGRAM, 224),
     (Kind::META_CLOCK, 32),
+    (Kind::META_PATH, 264),
     (Kind::SCHED_SWITCH, 24),
     (Kind::SCHED_WAKING, 16),
     (Kind::SCHED_MIGRATE, 16),
@@ -50,6 +51,8 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::UNIX_RECV, 48),
     (Kind::PIPE_WRITE, 32),
     (Kind::PIPE_READ, 32),
+    (Kind::PATH_EXEC, 280),
+    (Kind::PATH_OPEN, 280),
 ];
 
 /// Decodes in every way there is; none may panic, and all must agree.

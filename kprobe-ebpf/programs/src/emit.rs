@@ -16,10 +16,10 @@ use aya_ebpf::{
 use kprobe_core::abi::{
     BLOCK_HAS_QUEUED, BlockMerge, BlockRequest, Config, Counters, FAULT_HAS_BEGIN, Family, Header, IrqHard,
     IrqSoft, Kind, LockContention, LockFutex, LockFutexWake, MAX_RECORD, MemoryCompaction, MemoryFaultMajor,
-    MemoryFaultMinor, MemoryOomKill, MemoryReclaim, PipeRead, PipeWrite, ProcessExec, ProcessExit,
-    ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability,
-    Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, UdpRecv, UdpSend, UnixRecv,
-    UnixSend, aggregate_by,
+    MemoryFaultMinor, MemoryOomKill, MemoryReclaim, PathExec, PathOpen, PipeRead, PipeWrite, ProcessExec,
+    ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
+    SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, UdpRecv,
+    UdpSend, UnixRecv, UnixSend, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -110,6 +110,8 @@ bodies! {
     UNIX_RECV unix_recv: UnixRecv;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;
+    PATH_EXEC path_exec: PathExec;
+    PATH_OPEN path_open: PathOpen;
 }
 
 #[inline(always)]
@@ -231,6 +233,20 @@ pub fn emit<B: Body>(who: impl Who + Copy, now: u64, body: impl Fn() -> B) {
 /// Likewise, of an event that has a rate of its own.
 #[inline(always)]
 pub fn emit_one_in<B: Body>(who: impl Who, now: u64, one_in: u32, body: impl FnOnce() -> B) {
+    // SAFETY: it is called with the room for the body, which is aligned to 8 and large enough.
+    put(who, now, one_in, |room: *mut B| unsafe { room.write(body()) });
+}
+
+/// Makes a record of an event that passed the filter, unless sampling leaves it out, with a body that is too long for the
+/// stack of a program: `fill` writes each of its bytes.
+#[inline(always)]
+pub fn emit_filled<B: Body>(who: impl Who, now: u64, fill: impl FnOnce(*mut B)) {
+    const { assert!(!B::KIND.can_be_summed_up()) };
+    put(who, now, family_one_in(B::KIND), fill);
+}
+
+#[inline(always)]
+fn put<B: Body>(who: impl Who, now: u64, one_in: u32, fill: impl FnOnce(*mut B)) {
     let slot = slot_of::<B>();
     let Some(cpu) = Cpu::current() else { return };
     let counters = cpu.counters(slot);
@@ -264,7 +280,7 @@ pub fn emit_one_in<B: Body>(who: impl Who, now: u64, one_in: u32, body: impl FnO
     // SAFETY: `record` points to the reserved room, which is aligned to 8 and large enough.
     unsafe { (&raw mut (*record).header).write(header) };
     // SAFETY: likewise.
-    unsafe { (&raw mut (*record).body).write(body()) };
+    fill(unsafe { &raw mut (*record).body });
     room.submit(wake_up(cpu, ring, shard, seq));
 }
 

@@ -4,8 +4,9 @@ use crate::{
     memory::{Memory, Object, Probed},
     offsets::{
         ABSENT, OFF_FDTABLE_FD, OFF_FDTABLE_MAX_FDS, OFF_FILE_F_INODE, OFF_FILE_F_MODE,
-        OFF_FILE_PRIVATE_DATA, OFF_FILES_STRUCT_FDT, OFF_INODE_I_INO, OFF_INODE_I_MODE, OFF_INODE_I_PIPE,
-        OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV, OFF_TASK_STRUCT_FILES,
+        OFF_FILE_F_PATH_DENTRY, OFF_FILE_F_PATH_MNT, OFF_FILE_PRIVATE_DATA, OFF_FILES_STRUCT_FDT,
+        OFF_INODE_I_INO, OFF_INODE_I_MODE, OFF_INODE_I_PIPE, OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV,
+        OFF_TASK_STRUCT_FILES,
     },
     task::Task,
 };
@@ -50,6 +51,12 @@ impl File {
     #[inline(always)]
     pub fn private(self) -> Object<Probed> {
         self.0.follow(&OFF_FILE_PRIVATE_DATA)
+    }
+
+    /// Where it was found: the addresses of its `struct dentry`, which is 0 if there is no file, and of its `struct vfsmount`.
+    #[inline(always)]
+    pub fn path(self) -> (u64, u64) {
+        (self.0.load(&OFF_FILE_F_PATH_DENTRY), self.0.load(&OFF_FILE_F_PATH_MNT))
     }
 
     /// What it is a file of.

@@ -113,6 +113,10 @@ pub static MINOR_FAULTS_ONE_IN: Frozen<u32> = Frozen::new(0);
 #[unsafe(no_mangle)]
 pub static PIPE_CALLS: Frozen<[u8; SYSCALL_TABLE]> = Frozen::new([0; SYSCALL_TABLE]);
 
+/// Native system calls that open a file by its name, as a bit set.
+#[unsafe(no_mangle)]
+pub static PATH_CALLS: Frozen<[u64; SYSCALL_TABLE / 64]> = Frozen::new([0; SYSCALL_TABLE / 64]);
+
 /// The number of the system call `futex`; no call has the unset one.
 #[unsafe(no_mangle)]
 pub static LOCK_FUTEX_NR: Frozen<u32> = Frozen::new(u32::MAX);

@@ -81,6 +81,19 @@ offsets! {
     OFF_FDTABLE_MAX_FDS = fdtable.max_fds;
     OFF_FDTABLE_FD = fdtable.fd;
     OFF_FILE_F_MODE = file.f_mode;
+    OFF_FILE_F_PATH_DENTRY = file.f_path.dentry;
+    OFF_FILE_F_PATH_MNT = file.f_path.mnt;
+    OFF_DENTRY_D_INODE = dentry.d_inode;
+    OFF_DENTRY_D_PARENT = dentry.d_parent;
+    OFF_DENTRY_D_NAME_NAME = dentry.d_name.name;
+    OFF_DENTRY_D_NAME_LEN = dentry.d_name.len;
+    OFF_DENTRY_D_SEQ_SEQCOUNT_SEQUENCE = dentry.d_seq.seqcount.sequence;
+    OFF_DENTRY_D_HASH_PPREV = dentry.d_hash.pprev;
+    /// Where the `struct vfsmount` is that `file.f_path.mnt` points to.
+    OFF_MOUNT_MNT = mount.mnt;
+    OFF_MOUNT_MNT_MNT_ROOT = mount.mnt.mnt_root;
+    OFF_MOUNT_MNT_MOUNTPOINT = mount.mnt_mountpoint;
+    OFF_MOUNT_MNT_PARENT = mount.mnt_parent;
     OFF_KIOCB_KI_FILP = kiocb.ki_filp;
     OFF_INODE_I_MODE = inode.i_mode;
     OFF_INODE_I_PIPE = inode.i_pipe;

@@ -231,7 +231,7 @@ impl Arguments {
     /// events none.
     pub(crate) fn refusal(&self, target: &Target) -> Option<&str> {
         let other = match target {
-            Target::TraceEvent { .. } | Target::SoftwareEvent(_) => return None,
+            Target::TraceEvent { .. } | Target::SoftwareEvent(_) | Target::Loader => return None,
             target if target.is_function() => &self.other_functions,
             _ => &self.other,
         };
@@ -373,7 +373,7 @@ mod tests {
         for program in rungs.flat_map(|rung| &rung.programs) {
             for name in [program.target.name()].into_iter().chain(program.or) {
                 let is_listed = match &program.target {
-                    Target::TraceEvent { .. } | Target::SoftwareEvent(_) => continue,
+                    Target::TraceEvent { .. } | Target::SoftwareEvent(_) | Target::Loader => continue,
                     target if target.is_function() => {
                         let all = || FUNCTIONS.iter().chain(FUNCTIONS_BEFORE_6_1);
                         all().any(|(listed, ..)| *listed == name)

@@ -1,6 +1,6 @@
 use std::io;
 
-use crate::{btf::BtfError, filter::FilterError, ring::RingError};
+use crate::{btf::BtfError, filter::FilterError, probe::PathError, ring::RingError};
 
 /// Why nothing was attached. After it nothing of ours is left in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,9 @@ pub enum AttachError {
     /// The filter names something that is not there.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// What paths are to be recorded of is not there, or is nothing.
+    #[error(transparent)]
+    Path(#[from] PathError),
     /// No filter was given: recording everything must be asked for.
     #[error("no filter: say what to record, or `Filter::all()` to record the whole system")]
     NoFilter,

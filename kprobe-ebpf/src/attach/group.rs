@@ -193,6 +193,7 @@ impl Setup<'_> {
         });
         for (plan, _) in &group.plans {
             attached.object.set_sampling(plan.family, plan.sample_one_in, plan.min_duration_ns);
+            attached.object.allow(&plan.allowed)?;
         }
         if let Some(source) = choice.source
             && let Err(reason) = attached.object.attach_context(&source.programs(), &self.btf)

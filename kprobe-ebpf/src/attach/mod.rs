@@ -11,6 +11,7 @@ mod object;
 mod offsets;
 mod preflight;
 mod report;
+mod run;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use build::Build;

@@ -1,24 +1,24 @@
 use std::{
     mem::offset_of,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::{Arc, atomic::Ordering},
 };
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{ArrayOfMaps, HashMap, Map, MapData, MapType},
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapType},
     programs::{
         BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, Program, ProgramError, RawTracePoint, TracePoint,
         perf_event,
     },
     util::online_cpus,
 };
-use kprobe_core::abi::{Config, HistogramSlot, IrqCpu, Kind};
+use kprobe_core::abi::{Config, HistogramSlot, IrqCpu, Kind, PathAllowed};
 
-use super::{AttachError, Build, memlock, report::MapMemory};
+use super::{AttachError, Build, memlock, report::MapMemory, run::run};
 use crate::{
     btf::Btf,
-    probe::{ProgramPlan, SoftwareEvent, Target},
+    probe::{Allowed, ProgramPlan, SoftwareEvent, Target},
     recorder::{CpuStates, PidSet},
     ring::{ReaderStates, Ring, RingError},
     shared::SharedArray,
@@ -45,6 +45,8 @@ pub(crate) struct Object {
     build: Build,
     /// Its programs may remember which threads are selected.
     remembers: bool,
+    /// What paths may be recorded of, by the number of its entry: open as long as the programs know it by its address.
+    allowed: Vec<(u16, OwnedFd)>,
 }
 
 /// What a load needs to know.
@@ -136,6 +138,7 @@ impl Object {
             is_builtin: load.is_builtin,
             build: load.build,
             remembers: load.remembers,
+            allowed: Vec::new(),
         };
         Ok((object, Rings { rings, states }))
     }
@@ -150,6 +153,20 @@ impl Object {
         let Some(map) = self.ebpf.map_mut("CGROUPS") else { return Ok(()) };
         let mut cgroups = HashMap::<_, u64, u32>::try_from(map).map_err(AttachError::map)?;
         cgroups.insert(id, level, 0).map_err(AttachError::map)
+    }
+
+    /// Opens what paths may be recorded of, and tells the programs what it is called. What it is they learn when the first
+    /// of them is attached.
+    pub(crate) fn allow(&mut self, allowed: &[Allowed]) -> Result<(), AttachError> {
+        for allowed in allowed {
+            self.allowed.push((allowed.entry, allowed.open()?));
+            let Some(map) = self.ebpf.map_mut("PATH_LIST") else { continue };
+            let mut list =
+                Array::<_, [u8; size_of::<PathAllowed>()]>::try_from(map).map_err(AttachError::map)?;
+            let named: [u8; size_of::<PathAllowed>()] = zerocopy::transmute!(allowed.named());
+            list.set(allowed.entry.into(), named, 0).map_err(AttachError::map)?;
+        }
+        Ok(())
     }
 
     /// Whether the object has such a program.
@@ -245,6 +262,21 @@ impl Object {
                 let program: &mut TracePoint = program.try_into().map_err(|error| refused(&error))?;
                 program.load().map_err(|error| refused(&error))?;
                 program.attach(category, name).map_err(|error| refused(&error))?;
+            }
+            Target::Loader => {
+                let program: &mut RawTracePoint = program.try_into().map_err(|error| refused(&error))?;
+                program.load().map_err(|error| refused(&error))?;
+                let fd = program.fd().map_err(|error| refused(&error))?.as_fd();
+                for (entry, file) in &self.allowed {
+                    let file = u64::from(file.as_raw_fd().cast_unsigned());
+                    match run(fd, [file, (*entry).into()]) {
+                        Ok(0) => {}
+                        Ok(other) => {
+                            return Err(format!("{} could not find entry {entry}: {other}", plan.program));
+                        }
+                        Err(error) => return Err(format!("cannot run {}: {error}", plan.program)),
+                    }
+                }
             }
             Target::SoftwareEvent(event) => {
                 let program: &mut PerfEvent = program.try_into().map_err(|error| refused(&error))?;

@@ -131,6 +131,7 @@ impl ProbeFamily for Block {
             min_duration_ns: u64::try_from(self.min_duration.as_nanos()).unwrap_or(u64::MAX),
             globals: Vec::new(),
             maps: vec![("BIOS", MOST_PENDING), ("REQUESTS", MOST_PENDING)],
+            allowed: Vec::new(),
         })
     }
 }

@@ -106,7 +106,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
             .map(|(program, target)| RungPlan {
                 name: match target {
                     Target::BtfTracepoint(_) => "tp_btf",
-                    Target::RawTracepoint(_) => "raw_tp",
+                    Target::RawTracepoint(_) | Target::Loader => "raw_tp",
                     Target::FunctionEntry(_) | Target::FunctionExit(_) => FUNCTION,
                     Target::Kprobe(_) | Target::Kretprobe(_) => KPROBE,
                     Target::TraceEvent { .. } => TRACE_EVENT,
@@ -132,6 +132,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
             min_duration_ns: 0,
             globals: Vec::new(),
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

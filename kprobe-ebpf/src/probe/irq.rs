@@ -108,6 +108,7 @@ impl ProbeFamily for Irq {
             min_duration_ns: u64::try_from(self.min_duration.as_nanos()).unwrap_or(u64::MAX),
             globals: Vec::new(),
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

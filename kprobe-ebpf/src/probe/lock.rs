@@ -208,6 +208,7 @@ impl ProbeFamily for Lock {
                 ("LOCK_SECRET", [secret(), secret()].concat()),
             ],
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

@@ -88,6 +88,7 @@ impl ProbeFamily for Memory {
             min_duration_ns: u64::try_from(self.min_duration.as_nanos()).unwrap_or(u64::MAX),
             globals: vec![("MINOR_FAULTS_ONE_IN", self.minor_faults_one_in.to_le_bytes().to_vec())],
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

@@ -6,6 +6,7 @@ mod irq;
 mod list;
 mod lock;
 mod memory;
+mod path;
 mod pipe;
 mod plan;
 mod process;
@@ -22,6 +23,8 @@ pub use irq::Irq;
 pub use list::{Here, ListYields, There};
 pub use lock::Lock;
 pub use memory::Memory;
+pub(crate) use path::Allowed;
+pub use path::{PathError, Paths};
 pub use pipe::Pipes;
 pub(crate) use plan::{
     EventPlan, FUNCTION, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, PERF, ProgramPlan, RAISED_PERF,
@@ -47,6 +50,7 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Lock::default().plan().0,
         Security::default().plan().0,
         Pipes::default().plan().0,
+        Paths::none().plan().0,
         Udp::default().plan().0,
         UnixStreams::default().plan().0,
         Block::default().plan().0,

@@ -167,6 +167,7 @@ impl ProbeFamily for Pipes {
             min_duration_ns: 0,
             globals: vec![("PIPE_CALLS", calls())],
             maps: vec![("PIPES", MOST_PIPES)],
+            allowed: Vec::new(),
         })
     }
 }

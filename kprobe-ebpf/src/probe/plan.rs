@@ -5,6 +5,8 @@ use kprobe_core::{
     event::TypedEvent,
 };
 
+use super::Allowed;
+
 /// Something that [`RecorderBuilder::probe`](crate::RecorderBuilder::probe) takes: a family of kprobe's own probes, or
 /// a user's [`Probe`](super::Probe).
 ///
@@ -41,6 +43,8 @@ pub(crate) struct FamilyPlan {
     pub(crate) globals: Vec<(&'static str, Vec<u8>)>,
     /// Entries of maps that only this family uses; without it they have one.
     pub(crate) maps: Vec<(&'static str, u32)>,
+    /// What paths may be recorded of.
+    pub(crate) allowed: Vec<Allowed>,
 }
 
 /// Where the programs come from.
@@ -151,6 +155,8 @@ pub(crate) enum Target {
     },
     /// A software event of perf, on every CPU that is there.
     SoftwareEvent(SoftwareEvent),
+    /// None: a program for raw tracepoints that the loader runs itself, before those behind it are attached.
+    Loader,
 }
 
 /// A software event of perf.
@@ -175,6 +181,7 @@ impl Target {
             Self::TraceEvent { name, .. } => name,
             Self::SoftwareEvent(SoftwareEvent::MajorFaults) => "major-faults",
             Self::SoftwareEvent(SoftwareEvent::MinorFaults) => "minor-faults",
+            Self::Loader => "of the loader",
         }
     }
 
@@ -254,6 +261,11 @@ impl ProgramPlan {
 
     pub(crate) const fn perf(program: &'static str, event: SoftwareEvent) -> Self {
         Self::new(program, Target::SoftwareEvent(event))
+    }
+
+    /// A program that the loader runs, whatever rung it is for.
+    pub(crate) fn loaders(program: &'static str) -> Self {
+        Self::new(program, Target::Loader).shared()
     }
 
     pub(crate) const fn raw(program: &'static str, tracepoint: &'static str) -> Self {

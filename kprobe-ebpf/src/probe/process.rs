@@ -102,6 +102,7 @@ impl ProbeFamily for Process {
             min_duration_ns: 0,
             globals: Vec::new(),
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

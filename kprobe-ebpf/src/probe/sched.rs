@@ -97,6 +97,7 @@ impl ProbeFamily for Sched {
             min_duration_ns: 0,
             globals: Vec::new(),
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

@@ -82,6 +82,7 @@ impl ProbeFamily for Security {
             min_duration_ns: 0,
             globals: Vec::new(),
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

@@ -130,6 +130,7 @@ impl ProbeFamily for Syscalls {
                 ("SYSCALL_RENUMBERED", renumbered.iter().flat_map(|word| word.to_le_bytes()).collect()),
             ],
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

@@ -286,6 +286,7 @@ impl ProbeFamily for Tcp {
             min_duration_ns: 0,
             globals: Vec::new(),
             maps: vec![("SOCKETS", self.sockets)],
+            allowed: Vec::new(),
         })
     }
 }

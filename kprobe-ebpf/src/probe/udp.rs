@@ -190,6 +190,7 @@ impl ProbeFamily for Udp {
             min_duration_ns: 0,
             globals: Vec::new(),
             maps: Vec::new(),
+            allowed: Vec::new(),
         })
     }
 }

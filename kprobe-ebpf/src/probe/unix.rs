@@ -108,6 +108,7 @@ impl ProbeFamily for UnixStreams {
             min_duration_ns: 0,
             globals: vec![("PIPE_CALLS", pipe::calls())],
             maps: vec![("FLOWS", MOST_STREAMS)],
+            allowed: Vec::new(),
         })
     }
 }

@@ -11,7 +11,7 @@ use super::{
     aggregates::{Aggregates, Aggregation, By},
     cgroups::CgroupNames,
     clock::Clock,
-    own::OwnRecords,
+    own::{Own, OwnRecords},
     sampling_record,
     seeds::{self, Seed},
 };
@@ -22,7 +22,7 @@ use crate::{
     },
     filter::Filter,
     host,
-    probe::{FamilyPlan, ProbeFamily},
+    probe::{FamilyPlan, PathError, ProbeFamily},
     ring::{Pacing, Reader},
 };
 
@@ -295,6 +295,12 @@ impl<Probes> RecorderBuilder<Probes> {
                 })
                 .collect(),
             threads: seeds::threads(&Seed::of(&selection), clocks.monotonic_ns),
+            paths: self
+                .plans
+                .iter()
+                .flat_map(|(plan, _)| &plan.allowed)
+                .map(|allowed| Own::new(Kind::META_PATH, clocks.monotonic_ns, allowed.named()))
+                .collect(),
             markers: Vec::new(),
         };
         let mount = host::cgroup2_mount().ok().map(|mount| mount.path);
@@ -329,6 +335,9 @@ impl<Probes> RecorderBuilder<Probes> {
             return Err(AttachError::NoProbe);
         }
         for (index, (second, _)) in self.plans.iter().enumerate() {
+            if second.family == Family::Path && !second.events.is_empty() && second.allowed.is_empty() {
+                return Err(PathError::Empty.into());
+            }
             check_kinds(second)?;
             for (first, _) in &self.plans[..index] {
                 check_pair(first, second)?;

@@ -42,6 +42,18 @@ pub struct PairCounts {
     pub uncounted: u64,
 }
 
+/// Files of what was selected that have no record of their path, on all CPUs: see [`Paths`](crate::Paths).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct PathCounts {
+    /// They are not below what was allowed.
+    pub outside: u64,
+    /// They are below more directories than are looked at (64), none of which was allowed.
+    pub too_deep: u64,
+    /// There was no memory to put the path together.
+    pub unstored: u64,
+}
+
 /// Counts that concern system calls on all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SyscallCounts {
@@ -82,6 +94,14 @@ impl CpuStates {
             unpaired: self.sum(offset_of!(CpuState, unpaired) + at),
             unstored: self.sum(offset_of!(CpuState, unstored) + at),
             uncounted: self.sum(offset_of!(CpuState, uncounted) + at),
+        }
+    }
+
+    pub(crate) fn path_counts(&self) -> PathCounts {
+        PathCounts {
+            outside: self.sum(offset_of!(CpuState, paths_outside)),
+            too_deep: self.sum(offset_of!(CpuState, paths_too_deep)),
+            unstored: self.pair_counts(Family::Path).unstored,
         }
     }
 

@@ -34,7 +34,7 @@ pub use aggregates::By;
 pub use builder::{DEFAULT_RING_BYTES, Need, RecorderBuilder};
 pub use command::SpawnError;
 pub(crate) use counters::CpuStates;
-pub use counters::{PairCounts, SyscallCounts};
+pub use counters::{PairCounts, PathCounts, SyscallCounts};
 pub use irqs::{IrqCounters, IrqKind, IrqSum};
 pub(crate) use selection::PidSet;
 pub use thread::{DrainFailed, DrainThread};
@@ -98,6 +98,7 @@ struct Stopped {
 struct Pending {
     sampling: Vec<Own<kprobe_core::abi::Sampling>>,
     threads: Vec<Own<kprobe_core::abi::ThreadSeed>>,
+    paths: Vec<Own<kprobe_core::abi::PathAllowed>>,
     markers: Vec<Own<Marker>>,
 }
 
@@ -240,6 +241,12 @@ impl<Probes> Recorder<Probes> {
         self.builtin().map(|object| object.cpus.pair_counts(family)).unwrap_or_default()
     }
 
+    /// Files of what was selected that have no record of their path. With [`Paths`](crate::Paths).
+    #[must_use]
+    pub fn path_counts(&self) -> PathCounts {
+        self.builtin().map(|object| object.cpus.path_counts()).unwrap_or_default()
+    }
+
     /// Minor page faults of what was selected, recorded or not. With [`Memory`](crate::Memory).
     #[must_use]
     pub fn minor_faults(&self) -> u64 {
@@ -373,6 +380,9 @@ impl<Probes> Recorder<Probes> {
             self.own.push(&record, out);
         }
         for record in self.pending.threads.drain(..) {
+            self.own.push(&record, out);
+        }
+        for record in self.pending.paths.drain(..) {
             self.own.push(&record, out);
         }
         for record in self.pending.markers.drain(..) {

@@ -5,13 +5,13 @@ use kprobe_core::{
     decode::{DecodeError, Record},
     event::{
         Arch, BlockMerge, BlockRequest, Field, LockContention, LockFutex, LockFutexWake, MemoryFaultMajor, MemoryFaultMinor,
-        Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
+        Origin, PathExec, PathOpen, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, UdpRecv,
         UdpSend, UnixRecv, UnixSend, Value, IrqHard, IrqSoft, MemoryCompaction, MemoryOomKill, MemoryReclaim,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Block, Irq, Lock, Memory, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams};
+use kprobe_ebpf::{Block, Irq, Lock, Memory, Paths, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams};
 
 struct Own(Origin);
 
@@ -29,7 +29,7 @@ impl TypedEvent for Own {
 }
 
 type All =
-    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, (UnixStreams, (Irq, (Udp, ())))))))))))));
+    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, (UnixStreams, (Irq, (Udp, (Paths, ()))))))))))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -54,6 +54,8 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<PipeRead, _>(batch).for_each(drop);
     recorder.events::<UdpSend, _>(batch).for_each(drop);
     recorder.events::<UdpRecv, _>(batch).for_each(drop);
+    recorder.events::<PathExec, _>(batch).for_each(drop);
+    recorder.events::<PathOpen, _>(batch).for_each(drop);
     recorder.events::<UnixSend, _>(batch).for_each(drop);
     recorder.events::<UnixRecv, _>(batch).for_each(drop);
     recorder.events::<BlockRequest, _>(batch).for_each(drop);

@@ -12,6 +12,7 @@ use kprobe_ebpf::{
 };
 
 use crate::support::{
+    in_vm,
     recording::{Recorded, Recording},
     times,
 };

@@ -23,6 +23,7 @@ mod life;
 mod lock;
 mod losses;
 mod memory;
+mod path;
 mod pipe;
 mod rungs;
 mod sampling;
@@ -43,6 +44,7 @@ fn main() {
         lock::trials(),
         security::trials(),
         memory::trials(),
+        path::trials(),
         pipe::trials(),
         unix::trials(),
         block::trials(),

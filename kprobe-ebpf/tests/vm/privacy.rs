@@ -1,6 +1,6 @@
 //! I8: nothing that a process writes, reads, names or is called with is in any record.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use kprobe_core::{
     abi::{Family, Kind},
@@ -9,23 +9,33 @@ use kprobe_core::{
 
 use kprobe_ebpf::host;
 
-use super::{secrets::SECRET, system::every_family};
+use super::{secrets::SECRET, system::every_family_with};
 use crate::support::{
-    child::{Workload, workload},
+    child::{Workload, own_path, workload},
     recording::Recording,
+    workload::block::disk,
 };
 
-crate::trials!(no_secret_in_any_record, a_name_is_metadata);
+crate::trials!(no_secret_in_any_record, a_name_is_metadata, a_path_is_recorded_by_leave_alone);
 
-/// Whether the bytes of any record have the secret, and the kinds of records that the workload's own processes gave.
-fn recorded(in_name: u64) -> (bool, BTreeSet<Kind>) {
+/// What was found in all records.
+#[derive(Default)]
+struct Found {
+    /// Kinds of those whose bytes have the secret.
+    with_secret: BTreeSet<Kind>,
+    /// Kinds of those that the workload's own processes gave.
+    kinds: BTreeSet<Kind>,
+}
+
+/// Records everything, with the paths below a directory, or of a file.
+fn recorded(in_name: u64, allowed: &Path) -> Found {
     // What must be there is required.
-    let recorder = every_family().ring_bytes(64 << 20).attach().unwrap();
+    let recorder = every_family_with(allowed).ring_bytes(64 << 20).attach().unwrap();
     let mut recording = Recording::of(recorder, |_| false);
     let text = format!("secrets {in_name}");
     let mut workload = Workload::new(workload(&text).spawn().unwrap());
     let mut buf = BatchBuf::default();
-    let (mut found, mut kinds, mut end) = (false, BTreeSet::new(), false);
+    let (mut found, mut end) = (Found::default(), false);
     while !end {
         if workload.child.try_wait().unwrap().is_some_and(|status| status.success() || panic!("{status}")) {
             recording.recorder.stop();
@@ -36,24 +46,34 @@ fn recorded(in_name: u64) -> (bool, BTreeSet<Kind>) {
             // Interrupts and what they complete come to whoever runs.
             let is_anybodys = matches!(record.kind().family(), Some(Family::Block | Family::Irq));
             if is_anybodys || record.header().tgid == workload.tgid() {
-                kinds.insert(record.kind());
+                found.kinds.insert(record.kind());
+            }
+            if has_secret(record.bytes()) {
+                found.with_secret.insert(record.kind());
             }
         }
-        found |= batch.bytes().windows(SECRET.len()).any(|bytes| bytes == SECRET.as_bytes());
+        // Also between the records.
+        assert!(!found.with_secret.is_empty() || !has_secret(batch.bytes()));
         recording.take(&batch);
     }
     recording.finish();
-    (found, kinds)
+    found
+}
+
+fn has_secret(bytes: &[u8]) -> bool {
+    bytes.windows(SECRET.len()).any(|bytes| bytes == SECRET.as_bytes())
 }
 
 fn no_secret_in_any_record() {
-    let (found, kinds) = recorded(0);
-    assert!(!found);
+    // Paths are recorded of a file that has nothing to do with it.
+    let Found { with_secret, kinds } = recorded(0, &own_path());
+    assert_eq!(with_secret, BTreeSet::new());
     // Each of them had the chance.
     let families: BTreeSet<_> = kinds.iter().filter_map(|kind| kind.family()).collect();
-    let has_unix = host::kernel_release().unwrap().at_least(6, 1);
+    let has_all = host::kernel_release().unwrap().at_least(6, 1);
     let is_off = |family: &Family| {
-        matches!(family, Family::Meta | Family::User) || *family == Family::Unix && !has_unix
+        matches!(family, Family::Meta | Family::User)
+            || !has_all && matches!(family, Family::Unix | Family::Path)
     };
     let all = Family::ALL.iter().copied().filter(|family| !is_off(family));
     assert_eq!(all.filter(|family| !families.contains(family)).collect::<Vec<_>>(), [], "{kinds:?}");
@@ -61,5 +81,12 @@ fn no_secret_in_any_record() {
 
 /// The control: what is meant to be recorded is found in the same way.
 fn a_name_is_metadata() {
-    assert!(recorded(1).0);
+    assert_eq!(recorded(1, &own_path()).with_secret, BTreeSet::from([Kind::PROCESS_RENAME]));
+}
+
+/// The names of files are, where they were asked for: in records of paths and nowhere else.
+fn a_path_is_recorded_by_leave_alone() {
+    let is_there = host::kernel_release().unwrap().at_least(6, 1);
+    let expected: &[Kind] = if is_there { &[Kind::PATH_OPEN] } else { &[] };
+    assert_eq!(recorded(0, &disk()).with_secret, expected.iter().copied().collect());
 }

@@ -1,17 +1,21 @@
 //! Recording everything.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use kprobe_core::{
     abi::Kind,
     event::{Event, ProcessExec, ProcessExit, ProcessFork, Syscall},
 };
 use kprobe_ebpf::{
-    Block, Filter, Irq, Lock, Memory, Need, Pipes, Process, Recorder, RecorderBuilder, Sched, Security,
-    Syscalls, Tcp, Udp, UnixStreams, host,
+    Block, Filter, Irq, Lock, Memory, Need, Paths, Pipes, Process, Recorder, RecorderBuilder, Sched,
+    Security, Syscalls, Tcp, Udp, UnixStreams, host,
 };
 
-use crate::support::{child::Workload, recording::Recording, times};
+use crate::support::{
+    child::{Workload, own_path},
+    recording::Recording,
+    times,
+};
 
 crate::trials!(
     locks_under_load,
@@ -32,6 +36,12 @@ pub fn all() -> RecorderBuilder<All> {
 
 /// Everything that there is a probe for, each of its events. Before 6.1 there is a little less: see `older`.
 pub fn every_family() -> RecorderBuilder<impl Sized> {
+    // A file that every workload is begun from.
+    every_family_with(&own_path())
+}
+
+/// Likewise, with the paths that are in this directory, or that is this file.
+pub fn every_family_with(allowed: &Path) -> RecorderBuilder<impl Sized + use<>> {
     let is_older = !host::kernel_release().unwrap().at_least(6, 1);
     let (need, lock) = if is_older {
         (Need::Optional, Lock::default().without_contention())
@@ -48,6 +58,7 @@ pub fn every_family() -> RecorderBuilder<impl Sized> {
         .require(lock)
         .require(Irq::default().min_duration(Duration::ZERO))
         .require(Security::default())
+        .probe_with(need, Paths::allow([allowed]).unwrap())
 }
 
 fn a_workload_in_the_whole() {

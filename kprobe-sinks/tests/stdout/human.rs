@@ -100,6 +100,13 @@ fn every_kind() {
     0.000032 wc:1234        receives 60000 bytes in datagrams of 1200, [::1]:40000 <- [::1]:53
     0.000032 wc:1234        receives 30 bytes, *:40000
     0.000032 wc:1234        receives of 30 bytes, *:40000
+    0.000033 ls:1234        began /usr/bin/ls
+    0.000033 ls:1234        began /usr/bin/old (removed)
+    0.000033 ls:1234        opened /etc/passwd as 3
+    0.000033 ls:1234        opened / as 4
+    0.000033 ls:1234        opened /etc/\x1b[31m"red"\x0a\xff\\ as 5
+    0.000033 ls:1234        opened .../xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx as 6
+    0.000033 ls:1234        opened /etc/#77 (removed) as 7
     0.000031 ls:1234        send 4095 bytes -> stream 12293 0..4095
     0.000031 ls:1234        send 1 bytes -> stream 12293 4095..4096, counted since it was first seen, another thread did so meanwhile
     0.000031 wc:1234        recv 10 bytes <- stream 12293 0..10, left in it
@@ -155,6 +162,7 @@ fn every_kind() {
     0.000034                block.request 8:0             1291 x  1.00us  50% <=   511ns  99% <=  4.10us  ▄█  ▁                                  ▁
     0.000034                syscall cgroup 4242           1291 x  1.00us  50% <=   511ns  99% <=  4.10us  ▄█  ▁                                  ▁
     0.000034                0x7777 9                      1291 x  1.00us  50% <=   511ns  99% <=  4.10us  ▄█  ▁                                  ▁
+    0.000034                paths are recorded below /etc
     0.000035                the wall clock was set, or the machine was suspended
     0.000089 app:1234       app.cache_miss line=4096 wait_duration_ns=4.10us comm=own container=true delta=-5 text=\x1b[31m"red"\x0a
 "#,

@@ -224,11 +224,11 @@ fn what_is_not_shown_is_dropped_with_its_reason() {
     sink.flush().expect("a Vec takes everything");
     let row = sink.row();
     drop(sink);
-    assert_eq!((row.sink.as_str(), row.received, row.delivered), ("json", samples.len() as u64 + 1, 12));
+    assert_eq!((row.sink.as_str(), row.received, row.delivered), ("json", samples.len() as u64 + 1, 13));
     let dropped: Vec<_> = row.dropped.iter().map(|(reason, count)| (reason.as_str(), *count)).collect();
     assert_eq!(dropped, [("not_shown", 3), ("undecodable", 2), ("unknown_kind", 2)]);
     let text = String::from_utf8(bytes).expect("JSON is UTF-8");
-    assert_eq!(text.lines().count(), 13);
+    assert_eq!(text.lines().count(), 14);
     assert!(text.lines().all(|line| line.starts_with("{\"kind\":\"meta.")), "{text}");
 }
 

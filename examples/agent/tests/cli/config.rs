@@ -26,7 +26,7 @@ const NOT_A_POWER: &str =
 
 #[test]
 fn bad_files() {
-    let names = "`pid`, `cgroup`, `system`, `from`, `demo`, `probes`, `min-duration`, `sample`, `minor-faults`, `syscalls`, \
+    let names = "`pid`, `cgroup`, `system`, `from`, `demo`, `probes`, `paths`, `min-duration`, `sample`, `minor-faults`, `syscalls`, \
                  `aggregate`, `interval`, `ring-bytes`, `duration`, `include-self`, `forbid-rung`, `output`, `times`, `output-file`, `capture`, \
                  `report`, `stats`";
     check_bad(
@@ -46,7 +46,7 @@ fn bad_files() {
     check_bad("sample = 0\n", "agent.toml, line 1: invalid value: integer `0`, expected a nonzero u32");
     check_bad(
         "probes = [\"sharks\"]\n",
-        "--probes sharks: no such family; there are process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, irq, security",
+        "--probes sharks: no such family; there are process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, irq, security, path",
     );
     check_bad("ring-bytes = \"7MiB\"\n", NOT_A_POWER);
     check_bad("ring-bytes = 7340032\n", NOT_A_POWER);
@@ -79,6 +79,17 @@ fn no_file() {
     let mut command = unprivileged(folder.path(), ["--check-config", "--config", "secret.toml"]);
     let expected = "cannot read the configuration file secret.toml: Permission denied (os error 13)";
     assert_eq!(refusal(&run(&mut command), 2), expected);
+}
+
+#[test]
+fn paths() {
+    with_file("paths = [\"/etc\", \"/a, with a comma\"]\n", &["--check-config"]).exits(0);
+    check_bad(
+        "probes = [\"path\"]\npaths = [\"etc\"]\n",
+        "--paths: \"etc\" is no absolute path: expected one that begins with /",
+    );
+    let expected = "--probes path: paths are recorded only of directories that you name; add --paths, for example --paths /etc,/usr";
+    assert_eq!(refusal(&with_file("probes = [\"path\"]\n", &["--check-config"]), 2), expected);
 }
 
 #[test]

@@ -114,8 +114,40 @@ fn units() {
 fn probes() {
     check(
         &["--probes", "process,sharks"],
-        "--probes sharks: no such family; there are process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, irq, security",
+        "--probes sharks: no such family; there are process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, irq, security, path",
     );
+}
+
+#[test]
+fn paths() {
+    let named = "--probes path: paths are recorded only of directories that you name; add --paths, for example --paths /etc,/usr";
+    for target in [&["--pid", "1"][..], &["--system"]] {
+        let args = [&["--probes", "syscall,path"], target].concat();
+        check_whole(&args, COULD_NOT_START, named);
+    }
+    check_whole(&["--probes", "path", "--", "true"], BEFORE_THE_COMMAND, named);
+    for path in ["etc", "./etc"] {
+        let expected = format!("--paths: {path:?} is no absolute path: expected one that begins with /");
+        check(&["--paths", &format!("/usr,{path}")], &expected);
+    }
+    let many = vec!["/usr"; 65].join(",");
+    check(
+        &["--paths", &many],
+        "--paths: 65 directories are named whose paths are to be recorded, expected 64 at most: name one that they are in",
+    );
+    let long = format!("/{}", "x".repeat(255));
+    check(
+        &["--paths", &long],
+        &format!(
+            "--paths: the path {long} has 256 bytes, expected 255 at most: name a directory that it is in"
+        ),
+    );
+    // What is there is looked at when a recording starts.
+    check_start(
+        &["--paths", "/usr,/nowhere/at-all"],
+        "/nowhere/at-all does not exist: expected a directory or a file whose paths are to be recorded",
+    );
+    run(&mut agent(["--check-config", "--paths", "/nowhere/at-all"])).exits(0);
 }
 
 #[test]
@@ -234,7 +266,8 @@ fn where_nothing_can_be_written() {
 #[test]
 fn options_of_a_recording_that_is_made() {
     for args in [
-        &["--syscalls", "read"][..],
+        &["--paths", "/etc"][..],
+        &["--syscalls", "read"],
         &["--min-duration", "1ms"],
         &["--sample", "3"],
         &["--ring-bytes", "8MiB"],

@@ -7,7 +7,7 @@ use crate::{
     support::{agent, events, open_folder, run, unprivileged},
 };
 
-crate::trials!(the_same_lines, the_same_lines_with_losses, the_same_for_people);
+crate::trials!(the_same_lines, the_same_lines_with_losses, the_same_for_people, the_same_paths);
 
 const WORKLOADS: [&str; 3] = [
     "exit 3",
@@ -74,5 +74,28 @@ fn the_same_for_people() {
         let (live, played) = live_and_played(folder.path(), &options, "human", script);
         assert!(live.contains("execve()"), "{live}");
         assert_same(&live, &played);
+    }
+}
+
+/// Whole paths are in the capture: whoever plays it need not have the files, nor say of which directories they are.
+fn the_same_paths() {
+    let folder = open_folder();
+    let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+    for dir in [&inside, &outside] {
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("file"), "").unwrap();
+    }
+    let inside = inside.to_str().unwrap();
+    let script = "cat inside/file outside/file; cat outside/../inside/file";
+    for form in ["json", "human"] {
+        let options = ["--probes", "path", "--paths", inside];
+        let (live, played) = live_and_played(folder.path(), &options, form, script);
+        assert_same(&live, &played);
+        assert!(!live.contains("outside"), "{live}");
+        let opened = match form {
+            "json" => format!("\"path\":\"{inside}/file\",\"fd\":3,"),
+            _ => format!("opened {inside}/file as 3"),
+        };
+        assert_eq!(live.matches(&opened).count(), 2, "{live}");
     }
 }

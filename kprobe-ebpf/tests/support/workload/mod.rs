@@ -10,6 +10,7 @@ pub mod life;
 mod lock;
 pub mod memory;
 mod netem;
+pub mod path;
 mod pipe;
 mod sched;
 mod security;
@@ -65,6 +66,10 @@ pub fn run(text: &str) -> ! {
         "futex-newer" => lock::newer(),
         "contention" => lock::contention(arg(0)),
         "capabilities" => security::capabilities(),
+        "paths" => path::opens_files(arg(0)),
+        "path-mounts" => path::mounts(arg(0)),
+        "path-renames" => path::opens_while_renamed(arg(0), arg(1)),
+        "path-some" => path::opens_some(arg(0)),
         "pipes" => pipe::transfers(arg(0)),
         "pipe-writers" => pipe::many_writers(arg(0), arg(1)),
         "reads-input" => pipe::reads_input(arg(0)),

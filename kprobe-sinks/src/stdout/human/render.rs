@@ -6,8 +6,8 @@ use kprobe_core::{
     event::{
         Aggregated, Arch, BlockFlags, BlockMerge, BlockOp, BlockRequest, Comm, Device, Entry, Event,
         Histogram, IrqHard, IrqSoft, IrqSource, Lost, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor,
-        MemoryOomKill, MemoryReclaim, MemoryScope, Origin, PageFault, PipeCall, PipeRead, PipeWrite,
-        ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
+        MemoryOomKill, MemoryReclaim, MemoryScope, Origin, PageFault, PathText, PipeCall, PipeRead,
+        PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
         SchedWaking, SecurityCapability, Submitter, TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit,
         TcpSend, TcpSocket, TcpState, Tgid, Tid, UdpRecv, UdpSend, UdpSocket, UnixRecv, UnixSend, Value,
         WakeContext, errno_name, signal_name, softirq_name,
@@ -65,6 +65,15 @@ impl Scene<'_> {
             Event::SecurityCapability(event) => put_capability(line, event),
             Event::PipeWrite(event) => put_pipe_write(line, event),
             Event::PipeRead(event) => put_pipe_read(line, event),
+            Event::PathExec(event) => {
+                line.styled(WORD, format_args!("began"));
+                put_path(line, &event.path, event.truncated, event.unlinked);
+            }
+            Event::PathOpen(event) => {
+                line.styled(WORD, format_args!("opened"));
+                put_path(line, &event.path, event.truncated, event.unlinked);
+                line.put(format_args!(" as {}", event.fd));
+            }
             Event::UdpSend(event) => put_udp_send(line, event),
             Event::UdpRecv(event) => put_udp_recv(line, event),
             Event::UnixSend(event) => put_unix_send(line, event),
@@ -78,6 +87,10 @@ impl Scene<'_> {
             Event::ThreadSeed(event) => {
                 line.styled(WORD, format_args!("was there"));
                 line.put(format_args!(", child of {}", event.parent_tgid));
+            }
+            Event::PathAllowed(event) => {
+                line.styled(WORD, format_args!("paths are recorded"));
+                line.put(format_args!(" below {}", Visible(event.path.as_bytes())));
             }
             Event::Histogram(event) => put_histogram(line, event, self.arch),
             Event::CgroupNamed(event) => {
@@ -478,6 +491,14 @@ fn put_pipe_read(line: &mut Line<'_>, event: &PipeRead) {
         line.put(format_args!(", left in it"));
     }
     put_doubts(line, relative, overlapped);
+}
+
+fn put_path(line: &mut Line<'_>, path: &PathText, truncated: bool, unlinked: bool) {
+    let before = if truncated { ".../" } else { "" };
+    line.put(format_args!(" {before}{}", Visible(path.as_bytes())));
+    if unlinked {
+        line.put(format_args!(" (removed)"));
+    }
 }
 
 fn put_udp_send(line: &mut Line<'_>, event: &UdpSend) {

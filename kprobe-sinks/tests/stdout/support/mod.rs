@@ -166,6 +166,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     samples.extend(security());
     samples.extend(pipes());
     samples.extend(datagrams());
+    samples.extend(paths());
     samples.extend(unix_streams());
     samples.extend(block());
     samples.extend(tcp());
@@ -634,6 +635,35 @@ fn datagrams() -> Vec<Sample> {
     sends.chain(receives).collect()
 }
 
+fn path_field(path: &[u8]) -> (u16, [u8; abi::PATH_TEXT]) {
+    let mut text = [0; abi::PATH_TEXT];
+    text[..path.len()].copy_from_slice(path);
+    (u16::try_from(path.len()).expect("it fits"), text)
+}
+
+fn paths() -> Vec<Sample> {
+    let exec = |path: &[u8], flags| {
+        let (len, text) = path_field(path);
+        abi::PathExec { inode: 131_090, device: 8 << 20 | 1, entry: 1, len, flags, reserved: 0, text }
+    };
+    let open = |path: &[u8], fd, flags| {
+        let (len, text) = path_field(path);
+        abi::PathOpen { inode: 524_301, device: 8 << 20 | 1, entry: 0, len, flags, fd, text }
+    };
+    let execs = [exec(b"/usr/bin/ls", 0), exec(b"/usr/bin/old", abi::PATH_UNLINKED)];
+    let longest = [b'x'; abi::PATH_TEXT];
+    let opens = [
+        open(b"/etc/passwd", 3, 0),
+        open(b"/", 4, 0),
+        open(b"/etc/\x1b[31m\"red\"\n\xff\\", 5, 0),
+        open(&longest, 6, abi::PATH_TRUNCATED),
+        open(b"/etc/#77", 7, abi::PATH_UNLINKED),
+    ];
+    let execs = execs.map(|body| Sample::new(at(34, Kind::PATH_EXEC), &body).comm(b"ls"));
+    let opens = opens.map(|body| Sample::new(at(34, Kind::PATH_OPEN), &body).comm(b"ls"));
+    execs.into_iter().chain(opens).collect()
+}
+
 fn unix_streams() -> Vec<Sample> {
     let (cookie, peer_cookie, inode) = (12_293, 12_294, 706_693);
     let doubtful = abi::UNIX_RELATIVE | abi::UNIX_HAS_OVERLAPPED | abi::UNIX_OVERLAPPED;
@@ -698,9 +728,12 @@ fn metas() -> Vec<Sample> {
         ),
         Sample::new(Header { cgroup_id: 4242, ..user_space(34, Kind::META_CGROUP) }, &cgroup(0)),
     ];
+    let (len, text) = path_field(b"/etc");
+    let allowed = abi::PathAllowed { entry: 0, len, flags: 0, text };
+    let allowed = Sample::new(user_space(35, Kind::META_PATH), &allowed);
     // Last, since the times of lines follow it.
     let clock = Sample::new(user_space(36, Kind::META_CLOCK), &suspended());
-    others.into_iter().chain(histograms).chain([clock]).collect()
+    others.into_iter().chain(histograms).chain([allowed, clock]).collect()
 }
 
 /// A machine that was suspended for an hour.

@@ -30,6 +30,8 @@ mod tcp;
 mod udp;
 
 #[cfg(not(feature = "before-6.1"))]
+mod path;
+#[cfg(not(feature = "before-6.1"))]
 mod unix;
 
 kprobe_programs::follow_programs!();
