@@ -61,6 +61,8 @@ families! {
     Unix = 11, "unix";
     /// Pipes.
     Pipe = 12, "pipe";
+    /// What blocked threads wait for.
+    Wait = 13, "wait";
     /// A user's own probes.
     User = 15, "user";
 }
@@ -203,6 +205,13 @@ kinds! {
     PIPE_WRITE = 0x0c01, "pipe.write", slot 28;
     /// Bytes were taken out of a pipe.
     PIPE_READ = 0x0c02, "pipe.read", slot 29;
+
+    /// A thread waited without a CPU.
+    WAIT_BLOCKED = 0x0d01, "wait.blocked", slot 35;
+    /// A descriptor came into an epoll set, or left it.
+    WAIT_EPOLL = 0x0d02, "wait.epoll", slot 36;
+    /// A cgroup had used up its time on a CPU, and may go on.
+    WAIT_THROTTLE = 0x0d03, "wait.throttle", slot 37;
 }
 
 impl Kind {

@@ -7,7 +7,7 @@ use crate::{
         MemoryOomKill, MemoryReclaim, Origin, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork,
         ProcessRename, Sampling, SchedMigrate, SchedSwitch, SchedWaking, SecurityCapability, Syscall,
         TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, ThreadSeed, TypedEvent, UdpRecv,
-        UdpSend, UnixRecv, UnixSend,
+        UdpSend, UnixRecv, UnixSend, WaitBlocked, WaitEpoll, WaitThrottle,
     },
 };
 
@@ -106,6 +106,9 @@ any_event!(
     UnixRecv,
     PipeWrite,
     PipeRead,
+    WaitBlocked,
+    WaitEpoll,
+    WaitThrottle,
     Lost,
     Marker,
     Sampling,

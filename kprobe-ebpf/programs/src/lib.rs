@@ -5,7 +5,7 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  kernel -> bin/kprobe/ -> sched process syscall tcp udp pipe block fault lock irq ...
+//!  kernel -> bin/kprobe/ -> sched process syscall tcp udp pipe block fault lock wait irq ...
 //!                         |                                  what happened: a file for each family, there and here
 //!                         |  follow context                  whose it is, and where
 //!                         |  storage                         what is remembered of a thread
@@ -96,6 +96,8 @@ pub mod pipe;
 #[cfg(not(feature = "before-6.1"))]
 pub mod reclaim;
 #[cfg(not(feature = "before-6.1"))]
+pub mod secret;
+#[cfg(not(feature = "before-6.1"))]
 pub mod security;
 #[cfg(not(feature = "before-6.1"))]
 pub mod tcp;
@@ -103,6 +105,8 @@ pub mod tcp;
 pub mod udp;
 #[cfg(not(feature = "before-6.1"))]
 pub mod unix;
+#[cfg(not(feature = "before-6.1"))]
+pub mod wait;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

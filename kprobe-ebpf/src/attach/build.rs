@@ -48,7 +48,7 @@ impl Build {
 }
 
 /// What the programs ask for that are not in the build for older kernels, by the beginning of their names.
-const LACKS: [(&str, &str); 8] = [
+const LACKS: [(&str, &str); 9] = [
     ("security_", "task storage (Linux 5.11) or the tracepoint cap_capable (6.13)"),
     ("memory_", "task storage (Linux 5.11)"),
     ("block_", "block tracepoints that pass the request first (Linux 5.11)"),
@@ -57,6 +57,7 @@ const LACKS: [(&str, &str); 8] = [
     ("unix_", "task storage (Linux 5.11) and atomic instructions that return the old value (5.12)"),
     ("pipe_", "task storage (Linux 5.11) and atomic instructions that return the old value (5.12)"),
     ("lock_", "task storage (Linux 5.11) and bpf_find_vma (5.17)"),
+    ("wait_", "the registers of a thread's call (bpf_task_pt_regs, Linux 5.15)"),
 ];
 
 #[cfg(test)]

@@ -207,6 +207,9 @@ from_event!(
     TcpRetransmit,
     TcpSend,
     TcpState,
+    WaitBlocked,
+    WaitEpoll,
+    WaitThrottle,
     Lost
 );
 

@@ -39,6 +39,8 @@ mod tcp;
 mod udp;
 #[cfg(not(feature = "before-6.1"))]
 mod unix;
+#[cfg(not(feature = "before-6.1"))]
+mod wait;
 
 kprobe_programs::follow_programs!();
 
