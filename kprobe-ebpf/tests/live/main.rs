@@ -32,6 +32,7 @@ mod syscalls;
 mod tcp;
 mod udp;
 mod unix;
+mod wait;
 mod workloads;
 
 fn main() {
@@ -45,6 +46,7 @@ fn main() {
         memory::trials(),
         pipe::trials(),
         unix::trials(),
+        wait::trials(),
         block::trials(),
         tcp::trials(),
         udp::trials(),

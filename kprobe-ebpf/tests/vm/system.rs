@@ -8,7 +8,7 @@ use kprobe_core::{
 };
 use kprobe_ebpf::{
     Block, Filter, Irq, Lock, Memory, Need, Pipes, Process, Recorder, RecorderBuilder, Sched, Security,
-    Syscalls, Tcp, Udp, UnixStreams, host,
+    Syscalls, Tcp, Udp, UnixStreams, Wait, host,
 };
 
 use crate::support::{child::Workload, recording::Recording, times};
@@ -42,6 +42,7 @@ pub fn every_family() -> RecorderBuilder<impl Sized> {
         .probe_with(need, Block::default())
         .probe_with(need, Memory::default().minor_faults(1))
         .probe_with(need, Lock::default())
+        .probe_with(need, Wait::default())
         .probe_with(need, Irq::default().min_duration(Duration::ZERO))
         .probe_with(need, Security::default())
 }
