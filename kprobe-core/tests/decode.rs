@@ -337,6 +337,74 @@ mod comes_back {
         }
 
         #[test]
+        fn wait(mut blocked in any_abi::<abi::WaitBlocked>(), mut change in any_abi::<abi::WaitEpoll>(), throttle in any_abi::<abi::WaitThrottle>(), flags in 0..0x2_0000_u32, class in 0..30_u8, wake_class in 0..30_u8, context in 0..=5_u8) {
+            (blocked.flags, blocked.class, blocked.wake_class, blocked.wake_context) = (flags, class, wake_class, context);
+            let has = |bit| flags & bit != 0;
+            let wake_has = |bit: u32| flags & bit << abi::WAIT_OF_WAKE != 0;
+            let contexts = [None, Some(WakeContext::Task), Some(WakeContext::Softirq), Some(WakeContext::Hardirq), Some(WakeContext::Nmi)];
+            match (decode::<WaitBlocked>(&blocked), contexts.get(usize::from(context))) {
+                (Ok(event), Some(context)) => {
+                    prop_assert_eq!((event.begin_ns, event.state), (blocked.begin_ns, ThreadState(blocked.state)));
+                    prop_assert_eq!(event.duration_ns(), 1_u64.saturating_sub(blocked.begin_ns));
+                    let key = event.key;
+                    prop_assert_eq!(key.class, WaitClass(class));
+                    prop_assert_eq!(key.call.map(|call| (call.abi, call.nr)), has(abi::WAIT_HAS_NR).then_some((SyscallAbi::Native, blocked.nr)));
+                    prop_assert_eq!(key.fd, has(abi::WAIT_HAS_FD).then_some(blocked.fd));
+                    prop_assert_eq!(key.object, has(abi::WAIT_HAS_OBJECT).then_some(blocked.object));
+                    prop_assert_eq!(key.device, has(abi::WAIT_HAS_DEVICE).then(|| Device::from_kernel(blocked.device)));
+                    prop_assert_eq!(key.cookie, has(abi::WAIT_HAS_COOKIE).then_some(blocked.cookie));
+                    prop_assert_eq!(event.waker.is_some(), has(abi::WAIT_HAS_WAKER));
+                    if let Some(waker) = event.waker {
+                        prop_assert_eq!((waker.ktime_ns, waker.tgid, waker.tid), (blocked.woken_ns, Tgid(blocked.waker_tgid), Tid(blocked.waker_tid)));
+                        prop_assert_eq!((waker.context, waker.timed_out), (*context, wake_has(abi::WAIT_OWN_LIMIT)));
+                        prop_assert_eq!(waker.key.is_some(), wake_class != abi::wait_class::NONE);
+                    }
+                    if let Some(key) = event.waker.and_then(|waker| waker.key) {
+                        prop_assert_eq!(key.class, WaitClass(wake_class));
+                        prop_assert_eq!(key.call.map(|call| call.nr), wake_has(abi::WAIT_HAS_NR).then_some(blocked.wake_nr));
+                        prop_assert_eq!(key.fd, wake_has(abi::WAIT_HAS_FD).then_some(blocked.wake_fd));
+                        prop_assert_eq!(key.object, wake_has(abi::WAIT_HAS_OBJECT).then_some(blocked.wake_object));
+                        prop_assert_eq!(key.device, wake_has(abi::WAIT_HAS_DEVICE).then(|| Device::from_kernel(blocked.wake_device)));
+                        prop_assert_eq!(key.cookie, wake_has(abi::WAIT_HAS_COOKIE).then_some(blocked.wake_cookie));
+                    }
+                }
+                (Err(DecodeError::Value { kind, found, .. }), None) => prop_assert_eq!((kind, found), (Kind::WAIT_BLOCKED, context.into())),
+                (event, context) => prop_assert!(false, "{event:?} {context:?}"),
+            }
+            change.flags = flags as u8;
+            let event: WaitEpoll = decode(&change).expect("any value will do");
+            prop_assert_eq!((event.epoll, event.epfd, event.op), (change.epoll, change.epfd, EpollOp(change.op)));
+            let member = event.member;
+            prop_assert_eq!((member.class, member.call), (WaitClass(change.class), None));
+            prop_assert_eq!((member.fd, member.object), (has(abi::WAIT_HAS_FD).then_some(change.fd), has(abi::WAIT_HAS_OBJECT).then_some(change.object)));
+            prop_assert_eq!(member.cookie, has(abi::WAIT_HAS_COOKIE).then_some(change.cookie));
+            let event: WaitThrottle = decode(&throttle).expect("any value will do");
+            prop_assert_eq!((event.begin_ns, event.cpu), (throttle.begin_ns, throttle.cpu));
+            prop_assert_eq!(event.cgroup_id, (throttle.flags & abi::THROTTLE_HAS_CGROUP != 0).then_some(throttle.cgroup_id));
+        }
+
+        /// The same is what has the same number of the same class; a timer may be that of a descriptor.
+        #[test]
+        fn the_same_thing(blocked in any_abi::<abi::WaitBlocked>(), same_object: bool, same_device: bool, class in 0..30_u8, wake_class in 0..30_u8, bits in 0..16_u32) {
+            use abi::{WAIT_HAS_DEVICE, WAIT_HAS_OBJECT, wait_class};
+            let mut body = abi::WaitBlocked { class, wake_class, wake_context: 1, ..blocked };
+            let bit = |at: u32, flag| if bits >> at & 1 != 0 { flag } else { 0 };
+            let (wait, wake) = (bit(0, WAIT_HAS_OBJECT) | bit(1, WAIT_HAS_DEVICE), bit(2, WAIT_HAS_OBJECT) | bit(3, WAIT_HAS_DEVICE));
+            body.flags = abi::WAIT_HAS_WAKER | wait | wake << abi::WAIT_OF_WAKE;
+            body.wake_object = if same_object { body.object } else { body.object.wrapping_add(1) };
+            body.wake_device = if same_device { body.device } else { body.device.wrapping_add(1) };
+            let event: WaitBlocked = decode(&body).expect("the context is one");
+            let Some(key) = event.waker.and_then(|waker| waker.key) else {
+                prop_assert_eq!(wake_class, wait_class::NONE);
+                return Ok(());
+            };
+            let has_both = wait & wake & WAIT_HAS_OBJECT != 0;
+            let on_same = wait & WAIT_HAS_DEVICE == wake & WAIT_HAS_DEVICE && (wait & WAIT_HAS_DEVICE == 0 || same_device);
+            let of_class = class == wake_class || (class, wake_class) == (wait_class::TIMERFD, wait_class::TIMER);
+            prop_assert_eq!(event.key.is_same(&key), has_both && same_object && on_same && of_class);
+        }
+
+        #[test]
         fn irq(hard in any_abi::<abi::IrqHard>(), soft in any_abi::<abi::IrqSoft>()) {
             let event: IrqHard = decode(&hard).expect("any value will do");
             let is_vector = hard.flags & abi::IRQ_VECTOR != 0;

@@ -29,7 +29,7 @@ pub use attach::{AttachError, MapMemory, MemoryUse, Outcome, ProbeReport, Report
 pub use filter::Filter;
 pub use probe::{
     Block, Here, Irq, ListYields, Lock, Memory, PathError, Paths, Pipes, Probe, ProbeFamily, Process, Sched,
-    Security, Syscalls, Tcp, There, Udp, UnixStreams, Yields,
+    Security, Syscalls, Tcp, There, Udp, UnixStreams, Wait, Yields,
 };
 pub use recorder::{
     By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, IrqCounters, IrqKind, IrqSum,

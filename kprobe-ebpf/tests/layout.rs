@@ -68,6 +68,12 @@ fn shared_with_the_kernel() -> Vec<Layout> {
         UdpSocket { cookie, local_addr, remote_addr, local_port, remote_port, netns, segment_bytes, flags }
         UdpSend { socket, sent_ns, bytes }
         UdpRecv { socket, bytes, datagram_bytes }
+        WaitBlocked {
+            begin_ns, woken_ns, object, cookie, wake_object, wake_cookie, device, wake_device, fd, wake_fd, waker_tgid,
+            waker_tid, state, flags, nr, wake_nr, class, wake_class, wake_context, reserved,
+        }
+        WaitEpoll { epoll, object, cookie, epfd, fd, device, op, class, flags }
+        WaitThrottle { begin_ns, cgroup_id, cpu, flags }
         UnixSend { cookie, peer_cookie, start, end, inode, flags }
         UnixRecv { cookie, peer_cookie, start, end, inode, flags }
         PipeWrite { inode, start, end, device, call, flags }

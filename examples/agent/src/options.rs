@@ -14,7 +14,7 @@ use clap::{Args, Parser, ValueEnum};
 use kprobe_core::abi::{Family, Kind};
 use kprobe_ebpf::{
     Block, By, DEFAULT_RING_BYTES, Filter, Irq, Lock, Memory, Need, Paths, Pipes, Process, Recorder,
-    RecorderBuilder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams, filter::SyscallSet,
+    RecorderBuilder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams, Wait, filter::SyscallSet,
 };
 use serde::Deserialize;
 
@@ -61,14 +61,14 @@ pub(crate) struct Options {
     /// Record a small workload, or play the capture that ships with the source where that is not allowed
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Families to record: process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, irq, security, path; `help` lists
+    /// Families to record: process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, wait, irq, security, path; `help` lists
     /// their events and fields [default: process,syscall]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub(crate) probes: Vec<String>,
     /// Also record paths of files, of those in these directories alone: which programs are begun and which files opened
     #[arg(long, value_name = "DIR,...", value_delimiter = ',')]
     pub(crate) paths: Vec<PathBuf>,
-    /// Only system calls and waits for locks that took this long or longer, for example 50us
+    /// Only system calls, waits and waits for locks that took this long or longer, for example 50us
     #[arg(long, value_name = "TIME")]
     pub(crate) min_duration: Option<Span>,
     /// Only one record in N of each event, counted on each CPU; processes are never sampled
@@ -245,7 +245,7 @@ pub(crate) enum Target {
 }
 
 /// Families that there are probes for.
-const FAMILIES: [Family; 13] = [
+const FAMILIES: [Family; 14] = [
     Family::Process,
     Family::Syscall,
     Family::Sched,
@@ -256,6 +256,7 @@ const FAMILIES: [Family; 13] = [
     Family::Block,
     Family::Memory,
     Family::Lock,
+    Family::Wait,
     Family::Irq,
     Family::Security,
     Family::Path,
@@ -441,6 +442,7 @@ impl Options {
             .probe_with(families.need(Family::Tcp, Need::Off), Tcp::default().sample(one_in))
             .probe_with(families.need(Family::Memory, Need::Off), self.memory_probe())
             .probe_with(families.need(Family::Lock, Need::Off), self.lock_probe())
+            .probe_with(families.need(Family::Wait, Need::Off), self.wait_probe())
             .probe_with(families.need(Family::Security, Need::Off), Security::default().sample(one_in))
             .probe_with(families.need(Family::Pipe, Need::Off), Pipes::default().sample(one_in))
             .probe_with(families.need(Family::Udp, Need::Off), Udp::default().sample(one_in))
@@ -492,6 +494,12 @@ impl Options {
     fn lock_probe(&self) -> Lock {
         let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
         Lock::default().min_duration(least).sample(self.one_in())
+    }
+
+    /// Waits without a CPU.
+    fn wait_probe(&self) -> Wait {
+        let least = self.min_duration.map_or(Duration::ZERO, |span| span.0);
+        Wait::default().min_duration(least).sample(self.one_in())
     }
 
     /// What is kept where records are sampled.

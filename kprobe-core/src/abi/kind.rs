@@ -61,6 +61,8 @@ families! {
     Unix = 11, "unix";
     /// Pipes.
     Pipe = 12, "pipe";
+    /// What blocked threads wait for.
+    Wait = 13, "wait";
     /// Paths of files, of directories that the user allowed.
     Path = 14, "path";
     /// A user's own probes.
@@ -208,10 +210,17 @@ kinds! {
     /// Bytes were taken out of a pipe.
     PIPE_READ = 0x0c02, "pipe.read", slot 29;
 
+    /// A thread waited without a CPU.
+    WAIT_BLOCKED = 0x0d01, "wait.blocked", slot 35;
+    /// A descriptor came into an epoll set, or left it.
+    WAIT_EPOLL = 0x0d02, "wait.epoll", slot 36;
+    /// A cgroup had used up its time on a CPU, and may go on.
+    WAIT_THROTTLE = 0x0d03, "wait.throttle", slot 37;
+
     /// A process began another program, by the path of its file.
-    PATH_EXEC = 0x0e01, "path.exec", slot 36;
+    PATH_EXEC = 0x0e01, "path.exec", slot 38;
     /// A thread opened a file, by its path.
-    PATH_OPEN = 0x0e02, "path.open", slot 37;
+    PATH_OPEN = 0x0e02, "path.open", slot 39;
 }
 
 impl Kind {

@@ -34,6 +34,7 @@ mod syscall;
 mod tcp;
 mod udp;
 mod unix;
+mod wait;
 
 pub use aggregate::*;
 pub use block::*;
@@ -53,6 +54,7 @@ pub use syscall::*;
 pub use tcp::*;
 pub use udp::*;
 pub use unix::*;
+pub use wait::*;
 
 /// Version of the record layouts in this module. Captures carry it.
 pub const ABI_VERSION: u16 = 1;

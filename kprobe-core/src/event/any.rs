@@ -7,7 +7,8 @@ use crate::{
         MemoryOomKill, MemoryReclaim, Origin, PathAllowed, PathExec, PathOpen, PipeRead, PipeWrite,
         ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
         SchedWaking, SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend,
-        TcpState, ThreadSeed, TypedEvent, UdpRecv, UdpSend, UnixRecv, UnixSend,
+        TcpState, ThreadSeed, TypedEvent, UdpRecv, UdpSend, UnixRecv, UnixSend, WaitBlocked, WaitEpoll,
+        WaitThrottle,
     },
 };
 
@@ -106,6 +107,9 @@ any_event!(
     UnixRecv,
     PipeWrite,
     PipeRead,
+    WaitBlocked,
+    WaitEpoll,
+    WaitThrottle,
     PathExec,
     PathOpen,
     Lost,

@@ -24,6 +24,7 @@ mod syscall;
 mod tcp;
 mod udp;
 mod unix;
+mod wait;
 
 pub use any::Event;
 pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter};
@@ -54,6 +55,7 @@ pub use tcp::{
 };
 pub use udp::{UdpRecv, UdpSend, UdpSocket};
 pub use unix::{UnixRecv, UnixSend};
+pub use wait::{EpollOp, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WaitThrottle, Waker};
 
 use crate::{
     abi::Kind,

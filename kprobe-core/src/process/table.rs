@@ -113,6 +113,7 @@ impl ProcessTable {
             }
             Event::SchedSwitch(switch) => Some((switch.next_tgid, switch.next_tid)),
             Event::SchedWaking(waking) => Some((waking.wakee_tgid, waking.wakee_tid)),
+            Event::WaitBlocked(wait) => wait.waker.map(|waker| (waker.tgid, waker.tid)),
             Event::BlockRequest(request) => request.submitter.map(|by| (by.tgid, by.tid)),
             Event::BlockMerge(merge) => merge.submitter.map(|by| (by.tgid, by.tid)),
             Event::MemoryOomKill(kill) => Some((kill.victim_tgid, kill.victim_tid)),

@@ -51,6 +51,9 @@ pub(crate) const SIZES: &[(Kind, usize)] = &[
     (Kind::UNIX_RECV, 48),
     (Kind::PIPE_WRITE, 32),
     (Kind::PIPE_READ, 32),
+    (Kind::WAIT_BLOCKED, 88),
+    (Kind::WAIT_EPOLL, 40),
+    (Kind::WAIT_THROTTLE, 24),
     (Kind::PATH_EXEC, 280),
     (Kind::PATH_OPEN, 280),
 ];

@@ -19,7 +19,7 @@ use kprobe_core::abi::{
     MemoryFaultMinor, MemoryOomKill, MemoryReclaim, PathExec, PathOpen, PipeRead, PipeWrite, ProcessExec,
     ProcessExit, ProcessFork, ProcessRename, ReaderState, SchedMigrate, SchedSwitch, SchedWaking,
     SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, UdpRecv,
-    UdpSend, UnixRecv, UnixSend, aggregate_by,
+    UdpSend, UnixRecv, UnixSend, WaitBlocked, WaitEpoll, WaitThrottle, aggregate_by,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -110,6 +110,9 @@ bodies! {
     UNIX_RECV unix_recv: UnixRecv;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;
+    WAIT_BLOCKED wait_blocked: WaitBlocked;
+    WAIT_EPOLL wait_epoll: WaitEpoll;
+    WAIT_THROTTLE wait_throttle: WaitThrottle;
     PATH_EXEC path_exec: PathExec;
     PATH_OPEN path_open: PathOpen;
 }

@@ -1,9 +1,9 @@
 //! `struct file`, and how a descriptor leads to one.
 
 use crate::{
-    memory::{Memory, Object, Probed},
+    memory::{Memory, Object, Probed, text},
     offsets::{
-        ABSENT, OFF_FDTABLE_FD, OFF_FDTABLE_MAX_FDS, OFF_FILE_F_INODE, OFF_FILE_F_MODE,
+        ABSENT, OFF_DENTRY_D_NAME_NAME, OFF_SUPER_BLOCK_S_MAGIC, OFF_FDTABLE_FD, OFF_FDTABLE_MAX_FDS, OFF_FILE_F_INODE, OFF_FILE_F_MODE,
         OFF_FILE_F_PATH_DENTRY, OFF_FILE_F_PATH_MNT, OFF_FILE_PRIVATE_DATA, OFF_FILES_STRUCT_FDT,
         OFF_INODE_I_INO, OFF_INODE_I_MODE, OFF_INODE_I_PIPE, OFF_INODE_I_SB, OFF_SUPER_BLOCK_S_DEV,
         OFF_TASK_STRUCT_FILES,
@@ -59,6 +59,20 @@ impl File {
         (self.0.load(&OFF_FILE_F_PATH_DENTRY), self.0.load(&OFF_FILE_F_PATH_MNT))
     }
 
+    /// Whether there is none.
+    #[inline(always)]
+    pub fn is_none(self) -> bool {
+        self.0.address().is_null()
+    }
+
+    /// The name that the kernel itself gave to a file without a place: what it has written there, not what any program has.
+    /// To be compared, not to be recorded.
+    #[inline(always)]
+    pub fn anonymous_name(self) -> [u64; 2] {
+        let dentry = self.0.follow(&OFF_FILE_F_PATH_DENTRY);
+        zerocopy::transmute!(text(dentry.follow(&OFF_DENTRY_D_NAME_NAME).address()))
+    }
+
     /// What it is a file of.
     #[inline(always)]
     pub fn inode(self) -> Inode {
@@ -72,12 +86,30 @@ pub struct Inode(Object<Probed>);
 
 // include/uapi/linux/stat.h
 const S_IFMT: u16 = 0o170_000;
-const S_IFIFO: u16 = 0o010_000;
-const S_IFSOCK: u16 = 0o140_000;
+/// A pipe.
+pub const S_IFIFO: u16 = 0o010_000;
+/// The node of a character device.
+pub const S_IFCHR: u16 = 0o020_000;
+/// The node of a block device.
+pub const S_IFBLK: u16 = 0o060_000;
+/// A socket.
+pub const S_IFSOCK: u16 = 0o140_000;
 
 impl Inode {
     /// No file's.
     pub const NONE: Self = Self(Object::NONE);
+
+    /// What kind of file it is: the `S_IFMT` bits of its mode.
+    #[inline(always)]
+    pub fn format(self) -> u16 {
+        self.0.load::<u16>(&OFF_INODE_I_MODE) & S_IFMT
+    }
+
+    /// What kind of file system it is in.
+    #[inline(always)]
+    pub fn magic(self) -> u64 {
+        self.0.follow(&OFF_INODE_I_SB).load(&OFF_SUPER_BLOCK_S_MAGIC)
+    }
 
     /// Whether it is a pipe, with or without a name.
     #[inline(always)]

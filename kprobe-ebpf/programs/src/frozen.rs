@@ -133,6 +133,18 @@ pub static PAGE_SHIFT: Frozen<u32> = Frozen::new(12);
 #[unsafe(no_mangle)]
 pub static LOCK_SECRET: Frozen<[u64; 2]> = Frozen::new([0; 2]);
 
+/// [`kprobe_core::abi::WaitCall`] by native system call number.
+#[unsafe(no_mangle)]
+pub static WAIT_CALLS: Frozen<[u8; SYSCALL_TABLE]> = Frozen::new([0; SYSCALL_TABLE]);
+
+/// The number of the system call `epoll_ctl`; no call has the unset one.
+#[unsafe(no_mangle)]
+pub static WAIT_EPOLL_CTL_NR: Frozen<u32> = Frozen::new(u32::MAX);
+
+/// What the numbers of things that threads wait for are made with.
+#[unsafe(no_mangle)]
+pub static WAIT_SECRET: Frozen<[u64; 2]> = Frozen::new([0; 2]);
+
 /// 1: the tracepoints for reclaim pass the cgroup (Linux 7.0), and their other arguments in another order.
 #[unsafe(no_mangle)]
 pub static RECLAIM_HAS_MEMCG: Frozen<u8> = Frozen::new(0);

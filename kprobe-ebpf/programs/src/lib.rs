@@ -5,7 +5,7 @@
 //! `src/bin/kprobe/`; `src/bin/custom.rs` is the smallest object that a user may bring along.
 //!
 //! ```text
-//!  kernel -> bin/kprobe/ -> sched process syscall path tcp udp pipe block fault lock irq ...
+//!  kernel -> bin/kprobe/ -> sched process syscall path tcp udp pipe block fault lock wait irq ...
 //!                         |                                  what happened: a file for each family, there and here
 //!                         |  follow context                  whose it is, and where
 //!                         |  storage                         what is remembered of a thread
@@ -102,7 +102,11 @@ pub mod functions;
 #[cfg(not(feature = "before-6.1"))]
 pub mod path;
 #[cfg(not(feature = "before-6.1"))]
+pub mod secret;
+#[cfg(not(feature = "before-6.1"))]
 pub mod unix;
+#[cfg(not(feature = "before-6.1"))]
+pub mod wait;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -135,6 +135,9 @@ offsets! {
     OFF_ARG_4 = pt_regs.r8;
     OFF_ARG_5 = pt_regs.r9;
 
+    /// Where the program goes on that made the call: 0 of threads that never run one. x86: ip; arm64: pc.
+    OFF_USER_IP = pt_regs.ip;
+
     /// The arguments of a function at its entry. x86: di, si, dx, cx, r8, r9; arm64: regs[0] to regs[5].
     OFF_FUNCTION_ARG_0 = pt_regs.di;
     OFF_FUNCTION_ARG_1 = pt_regs.si;
@@ -254,6 +257,23 @@ offsets! {
     OFF_TRACE_EVENT_RAW_CONTENTION_BEGIN_FLAGS = trace_event_raw_contention_begin.flags;
     OFF_TRACE_EVENT_RAW_CONTENTION_END_LOCK_ADDR = trace_event_raw_contention_end.lock_addr;
     OFF_TRACE_EVENT_RAW_CONTENTION_END_RET = trace_event_raw_contention_end.ret;
+
+    /// In the main build; before 6.1 see `OFF_TASK_STRUCT_STATE`.
+    OFF_TASK_STRUCT___STATE = task_struct.__state;
+    OFF_SUPER_BLOCK_S_MAGIC = super_block.s_magic;
+    /// Whom a timer wakes that limits a wait. May be absent, as the next two.
+    OFF_HRTIMER_SLEEPER_TASK = hrtimer_sleeper.task;
+    /// The same of the kernel's other timers.
+    OFF_PROCESS_TIMER_TASK = process_timer.task;
+    /// The timer behind a descriptor.
+    OFF_TIMERFD_CTX_T_TMR = timerfd_ctx.t.tmr;
+    OFF_CFS_RQ_TG = cfs_rq.tg;
+    OFF_CFS_RQ_RQ = cfs_rq.rq;
+    OFF_RQ_CPU = rq.cpu;
+    OFF_TASK_GROUP_CSS_CGROUP = task_group.css.cgroup;
+    OFF_CGROUP_ROOT = cgroup.root;
+    /// 0 of the hierarchy of version 2.
+    OFF_CGROUP_ROOT_HIERARCHY_ID = cgroup_root.hierarchy_id;
 
     /// In the per-CPU variable of `context_source::PREEMPT_COUNT`: 0 in `__preempt_count`.
     OFF_PREEMPT_COUNT = pcpu_hot.preempt_count;

@@ -22,6 +22,7 @@ const PACKET: &str = "struct sk_buff *";
 const SOCKET: &str = "struct socket *";
 const MESSAGE: &str = "struct msghdr *";
 const OFFSET: &str = "loff_t *";
+const FAIR_QUEUE: &str = "struct cfs_rq *";
 /// Any type that is not a pointer: kernels write `int` and `long` in more than one way.
 const NUMBER: &str = "a number";
 /// To what no program looks at.
@@ -87,6 +88,13 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("sock_send_length", &[SOCK, NUMBER]),
     ("sock_recv_length", &[SOCK, NUMBER, NUMBER]),
     ("net_dev_queue", &[PACKET]),
+    ("hrtimer_expire_entry", &["struct hrtimer *"]),
+    ("hrtimer_expire_exit", &["struct hrtimer *"]),
+    ("timer_expire_entry", &["struct timer_list *"]),
+    ("timer_expire_exit", &["struct timer_list *"]),
+    // Since 6.3.
+    ("sk_data_ready", &[CONST_SOCK]),
+    ("tcp_probe", &[SOCK]),
 ];
 
 /// What the programs for kernels before 6.1 take from a tracepoint, where it is not the same.
@@ -142,6 +150,11 @@ const FUNCTIONS: &[Function] = &[
     ("skb_consume_udp", &[SOCK, PACKET, NUMBER], "void"),
     ("ip_send_skb", &["struct net *", PACKET], NUMBER),
     ("ip6_send_skb", &[PACKET], NUMBER),
+    ("sock_def_readable", &[SOCK], "void"),
+    ("sk_stream_write_space", &[SOCK], "void"),
+    ("sock_def_write_space", &[SOCK], "void"),
+    ("throttle_cfs_rq", &[FAIR_QUEUE], NUMBER),
+    ("unthrottle_cfs_rq", &[FAIR_QUEUE], "void"),
 ];
 
 /// The same of the programs for kernels before 6.1, where it is not the same.

@@ -48,12 +48,13 @@ impl Build {
 }
 
 /// What those programs ask for that are not in the build for older kernels, by the beginning of their names.
-const LACKS: [(&str, &str); 5] = [
+const LACKS: [(&str, &str); 6] = [
     ("tcp_cookie_", "socket cookies in tracing programs (Linux 5.12)"),
     ("udp_cookie_", "socket cookies in tracing programs (Linux 5.12)"),
     ("unix_", "socket cookies in tracing programs (Linux 5.12), by which streams are known"),
     ("lock_contention_", "the tracepoint contention_begin (Linux 5.19)"),
     ("path_", "bpf_loop (Linux 5.17)"),
+    ("wait_", "the registers of a thread's call (bpf_task_pt_regs, Linux 5.15)"),
 ];
 
 #[cfg(test)]

@@ -101,7 +101,9 @@ impl Group<'_> {
     }
 
     fn events(&self) -> impl Iterator<Item = (&EventPlan, bool)> {
-        self.plans.iter().flat_map(|(plan, required)| plan.events.iter().map(|event| (event, *required)))
+        self.plans.iter().flat_map(|(plan, required)| {
+            plan.events.iter().map(|event| (event, *required && !may_be_off(event.kind)))
+        })
     }
 
     fn kinds(&self) -> Vec<Kind> {
@@ -405,9 +407,14 @@ impl Setup<'_> {
     }
 }
 
+/// Whether a family is there without these events: what they need not every kernel has, and the others do not need them.
+fn may_be_off(kind: Kind) -> bool {
+    kind == Kind::WAIT_THROTTLE
+}
+
 /// Whether records of this kind say in which context the kernel was.
 fn has_context(kind: Kind) -> bool {
-    matches!(kind, Kind::SCHED_WAKING | Kind::LOCK_CONTENTION)
+    matches!(kind, Kind::SCHED_WAKING | Kind::LOCK_CONTENTION | Kind::WAIT_BLOCKED)
 }
 
 /// How the context of a wake-up is found, and why not better, as the report has it.

@@ -179,6 +179,17 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_TRACE_EVENT_RAW_CONTENTION_BEGIN_FLAGS", "trace_event_raw_contention_begin", "flags"),
     ("OFF_TRACE_EVENT_RAW_CONTENTION_END_LOCK_ADDR", "trace_event_raw_contention_end", "lock_addr"),
     ("OFF_TRACE_EVENT_RAW_CONTENTION_END_RET", "trace_event_raw_contention_end", "ret"),
+    ("OFF_TASK_STRUCT___STATE", "task_struct", "__state"),
+    ("OFF_SUPER_BLOCK_S_MAGIC", "super_block", "s_magic"),
+    ("OFF_HRTIMER_SLEEPER_TASK", "hrtimer_sleeper", "task"),
+    ("OFF_PROCESS_TIMER_TASK", "process_timer", "task"),
+    ("OFF_TIMERFD_CTX_T_TMR", "timerfd_ctx", "t.tmr"),
+    ("OFF_CFS_RQ_TG", "cfs_rq", "tg"),
+    ("OFF_CFS_RQ_RQ", "cfs_rq", "rq"),
+    ("OFF_RQ_CPU", "rq", "cpu"),
+    ("OFF_TASK_GROUP_CSS_CGROUP", "task_group", "css.cgroup"),
+    ("OFF_CGROUP_ROOT", "cgroup", "root"),
+    ("OFF_CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id"),
 ];
 
 /// Those that are elsewhere on kernels before 6.1, or that only the programs for these need. Of several the first that is
@@ -207,7 +218,7 @@ const ON_STACK: &str = "OFF_THREAD_UNION_REGISTERS";
 
 /// Where a system call's number and arguments are in `struct pt_regs`, and those of a function and its result.
 #[cfg(target_arch = "x86_64")]
-const REGISTERS: [(&str, &str, u64); 14] = [
+const REGISTERS: [(&str, &str, u64); 15] = [
     ("OFF_SYSCALL_NR", "orig_ax", 0),
     ("OFF_ARG_0", "di", 0),
     ("OFF_ARG_1", "si", 0),
@@ -215,6 +226,7 @@ const REGISTERS: [(&str, &str, u64); 14] = [
     ("OFF_ARG_3", "r10", 0),
     ("OFF_ARG_4", "r8", 0),
     ("OFF_ARG_5", "r9", 0),
+    ("OFF_USER_IP", "ip", 0),
     ("OFF_FUNCTION_ARG_0", "di", 0),
     ("OFF_FUNCTION_ARG_1", "si", 0),
     ("OFF_FUNCTION_ARG_2", "dx", 0),
@@ -226,7 +238,7 @@ const REGISTERS: [(&str, &str, u64); 14] = [
 
 /// Where a system call's number and arguments are in `struct pt_regs`, and those of a function; `regs` is an array of 64-bit registers.
 #[cfg(target_arch = "aarch64")]
-const REGISTERS: [(&str, &str, u64); 14] = [
+const REGISTERS: [(&str, &str, u64); 15] = [
     ("OFF_SYSCALL_NR", "syscallno", 0),
     ("OFF_ARG_0", "regs", 0),
     ("OFF_ARG_1", "regs", 8),
@@ -234,6 +246,7 @@ const REGISTERS: [(&str, &str, u64); 14] = [
     ("OFF_ARG_3", "regs", 24),
     ("OFF_ARG_4", "regs", 32),
     ("OFF_ARG_5", "regs", 40),
+    ("OFF_USER_IP", "pc", 0),
     ("OFF_FUNCTION_ARG_0", "regs", 0),
     ("OFF_FUNCTION_ARG_1", "regs", 8),
     ("OFF_FUNCTION_ARG_2", "regs", 16),
@@ -361,7 +374,10 @@ mod tests {
     }
 
     /// Members that a program can do without; it says that what they tell is absent.
-    const MAY_BE_ABSENT: [&str; 23] = [
+    const MAY_BE_ABSENT: [&str; 26] = [
+        "OFF_HRTIMER_SLEEPER_TASK",
+        "OFF_PROCESS_TIMER_TASK",
+        "OFF_TIMERFD_CTX_T_TMR",
         "OFF_SOCK_COMMON_SKC_V6_RCV_SADDR",
         "OFF_SOCK_COMMON_SKC_V6_DADDR",
         "OFF_SOCK_COMMON_SKC_NET",

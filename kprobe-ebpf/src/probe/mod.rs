@@ -16,6 +16,7 @@ mod syscalls;
 mod tcp;
 mod udp;
 mod unix;
+mod wait;
 
 pub use block::Block;
 pub use custom::Probe;
@@ -38,6 +39,7 @@ pub use syscalls::Syscalls;
 pub use tcp::Tcp;
 pub use udp::Udp;
 pub use unix::UnixStreams;
+pub use wait::Wait;
 
 /// What every family of kprobe's own can have attached.
 #[cfg(test)]
@@ -56,5 +58,6 @@ pub(crate) fn every_plan() -> Vec<FamilyPlan> {
         Block::default().plan().0,
         Tcp::default().plan().0,
         Irq::default().plan().0,
+        Wait::default().plan().0,
     ]
 }

@@ -7,11 +7,12 @@ use kprobe_core::{
         Arch, BlockMerge, BlockRequest, Field, LockContention, LockFutex, LockFutexWake, MemoryFaultMajor, MemoryFaultMinor,
         Origin, PathExec, PathOpen, PipeRead, PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, SchedMigrate, SchedSwitch, SchedWaking,
         SecurityCapability, Syscall, TcpAccept, TcpConnect, TcpRecv, TcpRetransmit, TcpSend, TcpState, TypedEvent, UdpRecv,
-        UdpSend, UnixRecv, UnixSend, Value, IrqHard, IrqSoft, MemoryCompaction, MemoryOomKill, MemoryReclaim,
+        UdpSend, UnixRecv, UnixSend, Value, IrqHard, IrqSoft, MemoryCompaction, MemoryOomKill, MemoryReclaim, WaitBlocked,
+        WaitEpoll, WaitThrottle,
     },
     pipeline::Batch,
 };
-use kprobe_ebpf::{Block, Irq, Lock, Memory, Paths, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams};
+use kprobe_ebpf::{Block, Irq, Lock, Memory, Paths, Pipes, Probe, Process, Recorder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams, Wait};
 
 struct Own(Origin);
 
@@ -29,7 +30,7 @@ impl TypedEvent for Own {
 }
 
 type All =
-    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, (UnixStreams, (Irq, (Udp, (Paths, ()))))))))))))));
+    (Probe<Own>, (Sched, (Process, (Syscalls, (Security, (Memory, (Pipes, (Block, (Tcp, (Lock, (UnixStreams, (Irq, (Udp, (Wait, (Paths, ())))))))))))))));
 
 fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<Own, _>(batch).for_each(drop);
@@ -52,6 +53,9 @@ fn all(recorder: &Recorder<All>, batch: &Batch) {
     recorder.events::<SecurityCapability, _>(batch).for_each(drop);
     recorder.events::<PipeWrite, _>(batch).for_each(drop);
     recorder.events::<PipeRead, _>(batch).for_each(drop);
+    recorder.events::<WaitBlocked, _>(batch).for_each(drop);
+    recorder.events::<WaitEpoll, _>(batch).for_each(drop);
+    recorder.events::<WaitThrottle, _>(batch).for_each(drop);
     recorder.events::<UdpSend, _>(batch).for_each(drop);
     recorder.events::<UdpRecv, _>(batch).for_each(drop);
     recorder.events::<PathExec, _>(batch).for_each(drop);

@@ -33,6 +33,7 @@ mod syscalls;
 mod tcp;
 mod udp;
 mod unix;
+mod wait;
 mod workloads;
 
 fn main() {
@@ -47,6 +48,7 @@ fn main() {
         path::trials(),
         pipe::trials(),
         unix::trials(),
+        wait::trials(),
         block::trials(),
         tcp::trials(),
         udp::trials(),

@@ -28,6 +28,8 @@ pub struct Closed {
     pub memory: PairCounts,
     /// Of locks.
     pub locks: PairCounts,
+    /// Of waits.
+    pub waits: PairCounts,
     received: BTreeMap<Kind, u64>,
 }
 
@@ -73,7 +75,9 @@ impl Books {
         assert_eq!(memory.unstored, 0);
         let locks = recorder.pair_counts(Family::Lock);
         assert_eq!(locks.unstored, 0);
-        Closed { rows, syscalls, memory, locks, received }
+        let waits = recorder.pair_counts(Family::Wait);
+        assert_eq!(waits.unstored, 0);
+        Closed { rows, syscalls, memory, locks, waits, received }
     }
 }
 

@@ -210,6 +210,9 @@ from_event!(
     TcpRetransmit,
     TcpSend,
     TcpState,
+    WaitBlocked,
+    WaitEpoll,
+    WaitThrottle,
     Lost
 );
 

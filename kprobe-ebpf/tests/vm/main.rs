@@ -22,6 +22,7 @@ mod privilege;
 mod references;
 mod secrets;
 mod system;
+mod wait;
 mod workloads;
 
 fn main() {
@@ -33,6 +34,7 @@ fn main() {
         end::trials(),
         privacy::trials(),
         block::trials(),
+        wait::trials(),
         irq::trials(),
         changes::trials(),
         memory::trials(),

@@ -7,7 +7,7 @@ use caps::Capability;
 use kprobe_core::event::Syscall;
 use kprobe_ebpf::{
     Block, Filter, Irq, Lock, Memory, Outcome, Paths, Pipes, Process, Recorder, Sched, Security, Syscalls,
-    Tcp, Udp, UnixStreams, host,
+    Tcp, Udp, UnixStreams, Wait, host,
 };
 use libtest_mimic::Trial;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -45,6 +45,7 @@ fn what_is_off_says_why() {
         .probe(Lock::default())
         .probe(Security::default())
         .probe(Udp::default())
+        .probe(Wait::default())
         .probe(Paths::allow(["/"]).unwrap())
         .filter(Filter::none())
         .attach()
@@ -87,7 +88,19 @@ fn what_is_off_says_why() {
     assert_eq!(on, expected.into(), "{report}");
     let off: Vec<_> = report.probes.iter().filter(|probe| probe.rung.is_none()).collect();
     let names: Vec<_> = off.iter().map(|probe| probe.probe.as_str()).collect();
-    assert_eq!(names, ["unix.send", "unix.recv", "lock.contention", "path.exec", "path.open"]);
+    assert_eq!(
+        names,
+        [
+            "unix.send",
+            "unix.recv",
+            "lock.contention",
+            "wait.blocked",
+            "wait.epoll",
+            "wait.throttle",
+            "path.exec",
+            "path.open"
+        ]
+    );
     for probe in off {
         assert!(!probe.ladder.is_empty());
         for rung in &probe.ladder {

@@ -73,7 +73,7 @@ fn no_secret_in_any_record() {
     let has_all = host::kernel_release().unwrap().at_least(6, 1);
     let is_off = |family: &Family| {
         matches!(family, Family::Meta | Family::User)
-            || !has_all && matches!(family, Family::Unix | Family::Path)
+            || !has_all && matches!(family, Family::Unix | Family::Wait | Family::Path)
     };
     let all = Family::ALL.iter().copied().filter(|family| !is_off(family));
     assert_eq!(all.filter(|family| !families.contains(family)).collect::<Vec<_>>(), [], "{kinds:?}");

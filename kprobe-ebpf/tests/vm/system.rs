@@ -8,7 +8,7 @@ use kprobe_core::{
 };
 use kprobe_ebpf::{
     Block, Filter, Irq, Lock, Memory, Need, Paths, Pipes, Process, Recorder, RecorderBuilder, Sched,
-    Security, Syscalls, Tcp, Udp, UnixStreams, host,
+    Security, Syscalls, Tcp, Udp, UnixStreams, Wait, host,
 };
 
 use crate::support::{
@@ -56,6 +56,7 @@ pub fn every_family_with(allowed: &Path) -> RecorderBuilder<impl Sized + use<>> 
         .require(Block::default())
         .require(Memory::default().minor_faults(1))
         .require(lock)
+        .probe_with(need, Wait::default())
         .require(Irq::default().min_duration(Duration::ZERO))
         .require(Security::default())
         .probe_with(need, Paths::allow([allowed]).unwrap())

@@ -142,6 +142,25 @@ fn every_kind() {
     0.000025 ls:1234        waited 2.00ms for the kernel's rwsem 0x0123456789abcdef to read: EINTR
     0.000025 ls:1234        [softirq] waited 2.00ms for the kernel's spinlock 0x0123456789abcdef
     0.000025 ls:1234        [?] waited 2.00ms for the kernel's rwlock 0x0123456789abcdef to write
+    0.000050 ls:1234        waited 1.23ms for pipe:[706693] in read(3), woken by wc:1234/1240 in write(4)
+    0.000050 ls:1234        waited 1.23ms for epoll 0x0123456789abcdef in epoll_wait(3), woken by wc:1234/1240 in write(4) for eventfd 0x0fedcba987654321
+    0.000050 ls:1234        waited 1.23ms for socket:[706694] in read(3), woken by socket:[706694] [softirq]
+    0.000050 ls:1234        waited 1.23ms for sleep in nanosleep(), woken by its time limit
+    0.000050 ls:1234        waited 1.23ms for poll of 2 in poll(), woken by timer 0x0fedcba987654321 [softirq]
+    0.000050 ls:1234        waited 1.23ms for file 131090 on 8:1 in pread64(3), woken by request at sector 2048 on 8:0 [softirq]
+    0.000050 ls:1234        waited 1.23ms for futex 0x7f1234567000 in futex(), woken by wc:1234/1240 in futex()
+    0.000050 ls:1234        waited 1.23ms for child 77 in wait4(), woken by wc:1234/1240, which ends
+    0.000050 ls:1234        waited 1.23ms for poll of 2 in poll(), woken by wc:1234/1240 in write()
+    0.000050 ls:1234        waited 1.23ms for ? in syscall_999(), woken by wc:1234/1240 for ?
+    0.000050 ls:1234        waited 1.23ms for poll of 2 in poll(), woken by [hardirq]
+    0.000050 ls:1234        waited 1.23ms for poll of 2 in poll(), woken by [?]
+    0.000050 ls:1234        waited 1.23ms for fault, woken by what was not seen
+    0.000051 ls:1234        adds 7 in epoll set 5 (0x0123456789abcdef): pipe:[706693]
+    0.000051 ls:1234        changes 7 in epoll set 5 (0x0123456789abcdef): socket:[706693]
+    0.000051 ls:1234        removes 7 in epoll set 5 (0x0123456789abcdef): call
+    0.000051 ls:1234        epoll operation 9 7 in epoll set 5 (0x0123456789abcdef): timerfd 0x00000000000ac885
+    0.000052 ls:1234        cgroup 4242 had to stop for 80.1ms on cpu 1
+    0.000052 ls:1234        a cgroup had to stop for 80.1ms on cpu 1
     0.000049 ls:1234        interrupted by irq 27 for 150us
     0.000049 ls:1234        interrupted by local_timer for 150us
     0.000049 ls:1234        interrupted by vector 3 for 150us

@@ -46,7 +46,7 @@ fn bad_files() {
     check_bad("sample = 0\n", "agent.toml, line 1: invalid value: integer `0`, expected a nonzero u32");
     check_bad(
         "probes = [\"sharks\"]\n",
-        "--probes sharks: no such family; there are process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, irq, security, path",
+        "--probes sharks: no such family; there are process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, wait, irq, security, path",
     );
     check_bad("ring-bytes = \"7MiB\"\n", NOT_A_POWER);
     check_bad("ring-bytes = 7340032\n", NOT_A_POWER);

@@ -114,7 +114,7 @@ fn units() {
 fn probes() {
     check(
         &["--probes", "process,sharks"],
-        "--probes sharks: no such family; there are process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, irq, security, path",
+        "--probes sharks: no such family; there are process, syscall, sched, tcp, udp, unix, pipe, block, memory, lock, wait, irq, security, path",
     );
 }
 

@@ -18,6 +18,7 @@ use crate::{
         OFF_TRACE_EVENT_RAW_CONTENTION_BEGIN_FLAGS, OFF_TRACE_EVENT_RAW_CONTENTION_BEGIN_LOCK_ADDR,
         OFF_TRACE_EVENT_RAW_CONTENTION_END_LOCK_ADDR, OFF_TRACE_EVENT_RAW_CONTENTION_END_RET,
     },
+    secret::number_of,
     storage::{self, TaskStorage},
     task::Task,
 };
@@ -132,7 +133,7 @@ fn end_of(lock: u64, ret: impl Fn() -> i32) {
     if now.wrapping_sub(begin_ns) >= min_duration_ns(Family::Lock) {
         emit(who, now, || LockContention {
             begin_ns,
-            lock: number_of(lock),
+            lock: number_of(&LOCK_SECRET, lock),
             ret: ret(),
             flags,
             context,
@@ -152,43 +153,4 @@ fn spin(context: u32) -> Option<*mut Wait> {
     let spins = SPINS.get_ptr_mut(0)?;
     let index = crate::frozen::masked::<CONTEXTS>(context as usize);
     Some(spins.cast::<Wait>().wrapping_add(index))
-}
-
-/// A number that stands for the lock, from which its address cannot be found without the secret: SipHash-1-3.
-#[inline(always)]
-fn number_of(lock: u64) -> u64 {
-    let (k0, k1) = (LOCK_SECRET.at(0), LOCK_SECRET.at(1));
-    let mut v = [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ];
-    v[3] ^= lock;
-    round(&mut v);
-    v[0] ^= lock;
-    // The length, 8 bytes, is a word of its own.
-    const LENGTH: u64 = 8 << 56;
-    v[3] ^= LENGTH;
-    round(&mut v);
-    v[0] ^= LENGTH;
-    v[2] ^= 0xff;
-    round(&mut v);
-    round(&mut v);
-    round(&mut v);
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-#[inline(always)]
-fn round(v: &mut [u64; 4]) {
-    v[0] = v[0].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(13) ^ v[0];
-    v[0] = v[0].rotate_left(32);
-    v[2] = v[2].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(16) ^ v[2];
-    v[0] = v[0].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(21) ^ v[0];
-    v[2] = v[2].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(17) ^ v[2];
-    v[2] = v[2].rotate_left(32);
 }

@@ -18,6 +18,7 @@ pub mod sys;
 mod tcp;
 mod udp;
 mod unix;
+mod wait;
 
 use std::io::Read;
 
@@ -78,6 +79,8 @@ pub fn run(text: &str) -> ! {
         "lossy-link" => netem::lossy_link(arg(0)),
         "udp" => udp::datagrams(),
         "udp-by-ring" => udp::io_uring(),
+        "waits" => wait::all(),
+        "spins" => wait::spins(),
         "unix-streams" => unix::transfers(arg(0)),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),

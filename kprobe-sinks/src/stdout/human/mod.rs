@@ -3,6 +3,7 @@ mod lock;
 mod render;
 mod syscall;
 mod text;
+mod wait;
 
 use std::io::Write;
 

@@ -10,7 +10,7 @@ use kprobe_core::{
         PipeWrite, ProcessExec, ProcessExit, ProcessFork, ProcessRename, Sampling, SchedMigrate, SchedSwitch,
         SchedWaking, SecurityCapability, Submitter, TcpAccept, TcpConnect, TcpOwner, TcpRecv, TcpRetransmit,
         TcpSend, TcpSocket, TcpState, Tgid, Tid, UdpRecv, UdpSend, UdpSocket, UnixRecv, UnixSend, Value,
-        WakeContext, errno_name, signal_name, softirq_name,
+        WaitBlocked, WakeContext, errno_name, signal_name, softirq_name,
     },
     pipeline::Enriched,
 };
@@ -19,6 +19,7 @@ use super::{
     line::{ALARM, FAILED, Line, Thread, WHO, WORD},
     lock, syscall,
     text::{Span, Visible},
+    wait,
 };
 
 /// One record, and what is known around it: renders the part of the line that says what happened.
@@ -78,6 +79,9 @@ impl Scene<'_> {
             Event::UdpRecv(event) => put_udp_recv(line, event),
             Event::UnixSend(event) => put_unix_send(line, event),
             Event::UnixRecv(event) => put_unix_recv(line, event),
+            Event::WaitBlocked(event) => wait::put_blocked(line, event, self.arch, self.waker(event)),
+            Event::WaitEpoll(event) => wait::put_epoll(line, event),
+            Event::WaitThrottle(event) => wait::put_throttle(line, event),
             Event::Lost(event) => put_lost(line, event),
             Event::Sampling(event) => put_sampling(line, event),
             Event::Marker(event) => line.styled(WORD, format_args!("--- marker {} ---", event.id)),
@@ -129,6 +133,11 @@ impl Scene<'_> {
     fn put_named(&self, line: &mut Line<'_>, comm: Comm, tgid: Tgid, tid: Tid) {
         let thread = Thread { comm, tgid, tid, cpu: self.origin.cpu };
         line.styled(WHO, format_args!("{thread}"));
+    }
+
+    fn waker(&self, event: &WaitBlocked) -> Thread {
+        let (tgid, tid) = event.waker.map_or((Tgid(0), Tid(0)), |waker| (waker.tgid, waker.tid));
+        Thread { comm: self.enriched.context.other_comm, tgid, tid, cpu: self.origin.cpu }
     }
 
     fn put_switch(&self, line: &mut Line<'_>, event: &SchedSwitch) {

@@ -171,6 +171,7 @@ pub(crate) fn everything() -> Vec<Sample> {
     samples.extend(block());
     samples.extend(tcp());
     samples.extend(locks());
+    samples.extend(waits());
     samples.extend(irq());
     samples.extend(metas());
     samples.push(Sample::new(at(90, CACHE_MISS), &4096_u64).comm(b"app").context("c0ffee", 9));
@@ -578,6 +579,100 @@ fn locks() -> Vec<Sample> {
         of(abi::CONTENTION_SPIN | abi::CONTENTION_WRITE, 0, abi::CONTEXT_ABSENT),
     ];
     samples.extend(held_up.iter().map(|body| Sample::new(held, body).comm(b"ls")));
+    samples
+}
+
+fn waits() -> Vec<Sample> {
+    use abi::wait_class as class;
+    const OBJECT: u32 = abi::WAIT_HAS_OBJECT;
+    const DEVICE: u32 = abi::WAIT_HAS_OBJECT | abi::WAIT_HAS_DEVICE;
+    const CALL: u32 = abi::WAIT_HAS_NR | abi::WAIT_HAS_FD;
+    let end = at(51, Kind::WAIT_BLOCKED);
+    let of = |class, flags, object| abi::WaitBlocked {
+        begin_ns: end.ktime_ns - 1_234_000,
+        object,
+        cookie: 12_293,
+        device: 15,
+        fd: 3,
+        state: 1,
+        flags: abi::WAIT_HAS_NR | flags,
+        class,
+        ..abi::WaitBlocked::default()
+    };
+    let woken = |wait: abi::WaitBlocked, context: u32, class, flags: u32, object| abi::WaitBlocked {
+        woken_ns: end.ktime_ns - 12_000,
+        wake_object: object,
+        wake_cookie: 12_294,
+        wake_device: 15,
+        wake_fd: 4,
+        waker_tgid: 1234,
+        waker_tid: 1240,
+        wake_nr: 1,
+        wake_class: class,
+        wake_context: context as u8,
+        flags: wait.flags | abi::WAIT_HAS_WAKER | flags << abi::WAIT_OF_WAKE,
+        ..wait
+    };
+    let (task, softirq, hardirq) = (abi::CONTEXT_TASK, abi::CONTEXT_SOFTIRQ, abi::CONTEXT_HARDIRQ);
+    let pipe = of(class::PIPE, CALL | DEVICE, 706_693);
+    let socket = of(class::SOCKET, CALL | OBJECT | abi::WAIT_HAS_COOKIE, 706_694);
+    let set = abi::WaitBlocked { nr: 232, ..of(class::EPOLL, CALL | OBJECT, 0x0123_4567_89ab_cdef) };
+    let sleep = abi::WaitBlocked { nr: 35, ..of(class::SLEEP, 0, 0) };
+    let file =
+        abi::WaitBlocked { nr: 17, device: 8 << 20 | 1, state: 2, ..of(class::FILE, CALL | DEVICE, 131_090) };
+    let futex = abi::WaitBlocked { nr: 202, ..of(class::FUTEX, OBJECT, 0x7f12_3456_7000) };
+    let poll = abi::WaitBlocked { nr: 7, ..of(class::POLL, OBJECT, 2) };
+    let child = abi::WaitBlocked { nr: 61, ..of(class::CHILD, OBJECT, 77) };
+    let fault = abi::WaitBlocked { flags: 0, state: 2, ..of(class::FAULT, 0, 0) };
+    let other = abi::WaitBlocked { nr: 999, ..of(99, 0, 0) };
+    let sector = |wait| abi::WaitBlocked {
+        wake_device: 8 << 20,
+        ..woken(wait, softirq, class::REQUEST, DEVICE, 2048)
+    };
+    let blocked = [
+        woken(pipe, task, class::PIPE, CALL | DEVICE, 706_693),
+        woken(set, task, class::EVENTFD, CALL | OBJECT, 0x0fed_cba9_8765_4321),
+        woken(socket, softirq, class::SOCKET, OBJECT | abi::WAIT_HAS_COOKIE, 706_694),
+        woken(sleep, hardirq, class::TIMER, abi::WAIT_OWN_LIMIT, 0),
+        woken(poll, softirq, class::TIMER, OBJECT, 0x0fed_cba9_8765_4321),
+        sector(file),
+        abi::WaitBlocked {
+            wake_nr: 202,
+            ..woken(futex, task, class::FUTEX, abi::WAIT_HAS_NR | OBJECT, 0x7f12_3456_7000)
+        },
+        woken(child, task, class::EXIT, 0, 0),
+        woken(poll, task, class::CALL, abi::WAIT_HAS_NR, 0),
+        woken(other, task, 99, 0, 0),
+        woken(poll, hardirq, class::NONE, 0, 0),
+        woken(poll, abi::CONTEXT_ABSENT, class::NONE, 0, 0),
+        fault,
+    ];
+    let mut samples: Vec<_> =
+        blocked.iter().map(|body| Sample::new(end, body).comm(b"ls").other(b"wc")).collect();
+    let change = at(52, Kind::WAIT_EPOLL);
+    let of = |op, class, flags: u32| abi::WaitEpoll {
+        epoll: 0x0123_4567_89ab_cdef,
+        object: 706_693,
+        cookie: 12_293,
+        epfd: 5,
+        fd: 7,
+        device: 15,
+        op,
+        class,
+        flags: (flags | abi::WAIT_HAS_FD) as u8,
+    };
+    let changes = [
+        of(1, class::PIPE, DEVICE),
+        of(3, class::SOCKET, OBJECT | abi::WAIT_HAS_COOKIE),
+        of(2, class::CALL, 0),
+        of(9, class::TIMERFD, OBJECT),
+    ];
+    samples.extend(changes.iter().map(|body| Sample::new(change, body).comm(b"ls")));
+    let end = at(53, Kind::WAIT_THROTTLE);
+    let of =
+        |flags| abi::WaitThrottle { begin_ns: end.ktime_ns - 80_100_000, cgroup_id: 4242, cpu: 1, flags };
+    samples
+        .extend([of(abi::THROTTLE_HAS_CGROUP), of(0)].iter().map(|body| Sample::new(end, body).comm(b"ls")));
     samples
 }
 

@@ -33,6 +33,8 @@ mod udp;
 mod path;
 #[cfg(not(feature = "before-6.1"))]
 mod unix;
+#[cfg(not(feature = "before-6.1"))]
+mod wait;
 
 kprobe_programs::follow_programs!();
 

@@ -1,0 +1,335 @@
+//! What blocked threads wait for, and what they are woken for.
+
+use std::{cell::Cell, collections::BTreeMap, time::Duration};
+
+use kprobe_core::{
+    abi::wait_class as class,
+    event::{EpollOp, WaitBlocked, WaitEpoll, WaitKey, WakeContext},
+};
+use kprobe_ebpf::{Filter, Recorder, Wait};
+
+use crate::support::{
+    in_vm,
+    recording::{Recorded, Recording},
+    rungs::{check_whole, record, rungs},
+};
+
+crate::trials!(everything_there_is_to_wait_for, only_long_waits, every_rung_of_sets);
+
+fn waits() -> Wait {
+    // For that functions are needed.
+    Wait::default().without_throttle()
+}
+
+/// What the workload printed of one wait.
+#[derive(Debug)]
+struct Told {
+    waiter: u32,
+    waker: u32,
+    begin: u64,
+    end: u64,
+    from: u64,
+    to: u64,
+    preempted: u64,
+    nr: u16,
+    object: u64,
+    device: String,
+    cookie: u64,
+}
+
+fn told(lines: &[String]) -> BTreeMap<&str, Told> {
+    let waits = lines.iter().filter(|line| !line.starts_with("set "));
+    let parsed = waits.map(|line| {
+        let words: Vec<_> = line.split(' ').collect();
+        let number = |at: usize| words[at].parse::<i64>().unwrap() as u64;
+        let told = Told {
+            waiter: number(1) as u32,
+            waker: number(2) as u32,
+            begin: number(3),
+            end: number(4),
+            from: number(5),
+            to: number(6),
+            preempted: number(7),
+            nr: number(8) as u16,
+            object: number(10),
+            device: words[11].to_owned(),
+            cookie: number(12),
+        };
+        (words[0], told)
+    });
+    parsed.collect()
+}
+
+/// The one wait within a call. On one hosted machine some threads get the CPU without any program seeing it, always from a
+/// certain thread of its first process: see `sched::wake_ups_by_a_timer`. So there may be none there.
+fn the_wait(recorded: &Recorded, name: &str, told: &Told) -> Option<WaitBlocked> {
+    let within = |wait: &WaitBlocked| {
+        wait.origin.tid.0 == told.waiter && wait.begin_ns >= told.begin && wait.origin.ktime_ns <= told.end
+    };
+    let waits: Vec<_> = recorded.all::<WaitBlocked>().into_iter().filter(within).collect();
+    if waits.is_empty() && !in_vm() {
+        return None;
+    }
+    let [wait] = waits[..] else { panic!("{name} {told:?}: {waits:#?}") };
+    assert_eq!(wait.key.call.map(|call| call.nr), Some(told.nr), "{name}: {wait:?}");
+    let slept = wait.duration_ns();
+    let called = told.end - told.begin;
+    assert!(slept <= called, "{name}: {slept} of {called}");
+    // What the call does besides is nothing to that, if nobody else had the CPU meanwhile.
+    assert!(told.preempted > 0 || called - slept < 20_000_000, "{name}: {slept} of {called}");
+    assert!(slept >= 25_000_000, "{name}: {slept}");
+    if let Some(waker) = wait.waker {
+        assert!((wait.begin_ns..=wait.origin.ktime_ns).contains(&waker.ktime_ns), "{name}: {wait:?}");
+    }
+    Some(wait)
+}
+
+/// What is recorded of the waits of a workload, and what it told of them.
+struct Found<'a> {
+    recorded: &'a Recorded,
+    told: BTreeMap<&'a str, Told>,
+    missing: Cell<usize>,
+}
+
+impl<'a> Found<'a> {
+    fn new(recorded: &'a Recorded, lines: &'a [String]) -> Self {
+        Self { recorded, told: told(lines), missing: Cell::new(0) }
+    }
+
+    /// Looks at one of them.
+    fn check<T>(&self, name: &str, check: impl FnOnce(&WaitBlocked, &Told) -> T) -> Option<T> {
+        let told = self.told.get(name).unwrap_or_else(|| panic!("{name}: {:?}", self.told));
+        let wait = the_wait(self.recorded, name, told);
+        if wait.is_none() {
+            self.missing.set(self.missing.get() + 1);
+        }
+        wait.map(|wait| check(&wait, told))
+    }
+}
+
+fn is_inode(key: &WaitKey, told: &Told) -> bool {
+    key.object == Some(told.object) && key.device.is_some_and(|device| device.to_string() == told.device)
+}
+
+fn is_socket(key: &WaitKey, told: &Told) -> bool {
+    key.object == Some(told.object) && key.cookie == Some(told.cookie) && key.device.is_none()
+}
+
+/// Woken by a thread in a call of its own: when, by whom, in which call. What for is the answer.
+fn by_thread(name: &str, wait: &WaitBlocked, told: &Told, nr: Option<i64>) -> WaitKey {
+    let waker = wait.waker.unwrap_or_else(|| panic!("{name}: {wait:?}"));
+    assert_eq!((waker.tid.0, waker.context), (told.waker, Some(WakeContext::Task)), "{name}: {wait:?}");
+    assert!((told.from..=told.end.max(told.to)).contains(&waker.ktime_ns), "{name}: {wait:?} {told:?}");
+    assert!(!waker.timed_out);
+    let key = waker.key.unwrap_or_else(|| panic!("{name}: {wait:?}"));
+    assert_eq!(key.call.map(|call| i64::from(call.nr)), nr, "{name}: {wait:?}");
+    key
+}
+
+/// Woken by a timer. On one hosted machine some of these wake-ups are seen by no program: see `sched::wake_ups_by_a_timer`.
+fn by_timer(name: &str, wait: &WaitBlocked, is_own: bool) -> Option<WaitKey> {
+    let Some(waker) = wait.waker else {
+        assert!(!in_vm(), "{name}: {wait:?}");
+        return None;
+    };
+    assert!(matches!(waker.context, Some(WakeContext::Hardirq | WakeContext::Softirq)), "{name}: {wait:?}");
+    let key = waker.key.unwrap_or_else(|| panic!("{name}: {wait:?}"));
+    assert_eq!((key.class.0, waker.timed_out, key.call), (class::TIMER, is_own, None), "{name}: {wait:?}");
+    Some(key)
+}
+
+fn everything_there_is_to_wait_for() {
+    let builder = Recorder::builder().probe(waits()).filter(Filter::none());
+    let (recorded, lines, tgid) = Recording::of_workload(builder, "waits");
+    let recorded = recorded.lossless();
+    let found = Found::new(&recorded, &lines);
+    on_pipes_and_sockets(&found);
+    let counter = on_counters(&found);
+    sets(&found, &lines, counter);
+    on_signals_and_files(&found);
+    on_time(&found);
+    on_threads(&found);
+    // All of them where all switches are seen.
+    assert!(
+        found.told.len() > 20 && found.missing.get() <= if in_vm() { 0 } else { 4 },
+        "{:?}",
+        found.missing
+    );
+
+    // No wait of anybody else, and none that overlaps another of the same thread.
+    let mut ended: BTreeMap<u32, u64> = BTreeMap::new();
+    let children = ["child", "pidfd"].map(|name| found.told[name].waker);
+    for wait in recorded.all::<WaitBlocked>() {
+        assert!(wait.origin.tgid.0 == tgid || children.contains(&wait.origin.tgid.0), "{wait:?}");
+        let before = ended.insert(wait.origin.tid.0, wait.origin.ktime_ns);
+        assert!(before.is_none_or(|before| before <= wait.begin_ns), "{wait:?}");
+    }
+}
+
+const WRITE: Option<i64> = Some(libc::SYS_write);
+
+fn on_pipes_and_sockets(found: &Found<'_>) {
+    for (name, call) in
+        [("pipe", libc::SYS_write), ("pipe-full", libc::SYS_read), ("splice", libc::SYS_write)]
+    {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, Some(call));
+            assert_eq!((wait.key.class.0, woken.class.0), (class::PIPE, class::PIPE), "{name}: {wait:?}");
+            assert!(is_inode(&wait.key, told) && is_inode(&woken, told), "{name}: {wait:?} {told:?}");
+            assert!(wait.key.is_same(&woken) && wait.state.letter() == "S");
+        });
+    }
+    found.check("poll", |wait, told| {
+        let woken = by_thread("poll", wait, told, WRITE);
+        assert_eq!((wait.key.class.0, wait.key.object, woken.class.0), (class::POLL, Some(2), class::PIPE));
+        assert!(is_inode(&woken, told), "{wait:?} {told:?}");
+    });
+    found.check("unix", |wait, told| {
+        let woken = by_thread("unix", wait, told, WRITE);
+        assert_eq!((wait.key.class.0, woken.class.0), (class::SOCKET, class::SOCKET));
+        assert!(is_socket(&wait.key, told) && is_socket(&woken, told), "{wait:?}");
+        assert!(wait.key.is_same(&woken) && wait.key.fd != woken.fd, "{wait:?}");
+    });
+    for name in ["accept", "tcp"] {
+        found.check(name, |wait, told| {
+            assert!(wait.key.class.0 == class::SOCKET && is_socket(&wait.key, told), "{name}: {wait:?}");
+            let waker = wait.waker.unwrap_or_else(|| panic!("{name}: {wait:?}"));
+            let woken = waker.key.unwrap_or_else(|| panic!("{name}: {wait:?}"));
+            assert!(wait.key.is_same(&woken) && is_socket(&woken, told), "{name}: {wait:?}");
+            // Bytes come by a softirq, also from the machine itself; as a rule within the call that sends them.
+            let is_softirq = waker.context == Some(WakeContext::Softirq);
+            assert!(is_softirq && woken.call.is_none() && woken.fd.is_none(), "{name}: {wait:?}");
+        });
+    }
+    found.check("tcp-limit", |wait, told| {
+        assert!(is_socket(&wait.key, told), "{wait:?}");
+        by_timer("tcp-limit", wait, true);
+    });
+}
+
+/// The number of the counter that was waited for by two descriptors.
+fn on_counters(found: &Found<'_>) -> Option<u64> {
+    let numbers = ["eventfd", "eventfd-again"].map(|name| {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, WRITE);
+            assert_eq!((wait.key.class.0, woken.class.0), (class::EVENTFD, class::EVENTFD));
+            assert!(wait.key.is_same(&woken), "{name}: {wait:?}");
+            wait.key.object.unwrap()
+        })
+    });
+    if let [Some(one), Some(other)] = numbers {
+        assert_eq!(one, other);
+    }
+    numbers[0].or(numbers[1])
+}
+
+/// What is waited for by a set, and what is in it.
+fn sets(found: &Found<'_>, lines: &[String], counter: Option<u64>) {
+    let line = lines.iter().find_map(|line| line.strip_prefix("set ")).unwrap();
+    let [epfd, counter_fd, pipe_fd] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let changes: Vec<WaitEpoll> = found.recorded.all();
+    let done: Vec<_> = changes.iter().map(|change| (change.op, change.member.fd)).collect();
+    let fds = [counter_fd, pipe_fd].map(|fd| Some(fd.parse::<i32>().unwrap()));
+    assert_eq!(done, [(EpollOp::ADD, fds[0]), (EpollOp::ADD, fds[1]), (EpollOp::DEL, fds[1])]);
+    let set = Some(changes[0].epoll);
+    assert!(changes.iter().all(|change| change.epfd.to_string() == epfd && Some(change.epoll) == set));
+    let of_member = |class| changes.iter().find(|change| change.member.class.0 == class).unwrap().member;
+    assert!(counter.is_none() || of_member(class::EVENTFD).object == counter);
+    for (name, on) in [("epoll-eventfd", class::EVENTFD), ("epoll-pipe", class::PIPE)] {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, WRITE);
+            assert_eq!((wait.key.class.0, wait.key.object), (class::EPOLL, set), "{wait:?}");
+            assert!(woken.is_same(&of_member(on)), "{name}: {wait:?} {changes:?}");
+            assert!(name != "epoll-pipe" || is_inode(&woken, told), "{wait:?} {told:?}");
+        });
+    }
+    found.check("epoll-limit", |wait, _| {
+        assert_eq!((wait.key.class.0, wait.key.object), (class::EPOLL, set), "{wait:?}");
+        by_timer("epoll-limit", wait, true);
+    });
+}
+
+fn on_signals_and_files(found: &Found<'_>) {
+    for (name, on) in [("signalfd", class::SIGNALFD), ("signal", class::SIGNAL)] {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, Some(libc::SYS_tgkill));
+            assert_eq!((wait.key.class.0, woken.class.0), (on, class::SIGNAL), "{name}: {wait:?}");
+            assert_eq!(wait.key.object.is_some(), name == "signalfd");
+        });
+    }
+    found.check("inotify", |wait, told| {
+        let woken = by_thread("inotify", wait, told, Some(libc::SYS_openat));
+        assert_eq!((wait.key.class.0, woken.class.0), (class::INOTIFY, class::CALL), "{wait:?}");
+    });
+}
+
+fn on_time(found: &Found<'_>) {
+    found.check("nanosleep", |wait, _| {
+        assert_eq!((wait.key.class.0, wait.key.object), (class::SLEEP, None));
+        by_timer("nanosleep", wait, true);
+    });
+    found.check("timerfd", |wait, _| {
+        assert_eq!(wait.key.class.0, class::TIMERFD);
+        if let Some(woken) = by_timer("timerfd", wait, false) {
+            assert!(wait.key.is_same(&woken), "{wait:?}");
+        }
+    });
+}
+
+fn on_threads(found: &Found<'_>) {
+    let same = [("futex", class::FUTEX, libc::SYS_futex), ("semaphore", class::QUEUE, libc::SYS_semop)];
+    for (name, on, call) in same {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, Some(call));
+            assert_eq!((wait.key.class.0, wait.key.object), (on, Some(told.object)), "{name}: {wait:?}");
+            assert!(wait.key.is_same(&woken), "{name}: {wait:?}");
+        });
+    }
+    for (name, on) in [("child", class::CHILD), ("pidfd", class::PIDFD)] {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, None);
+            assert_eq!((wait.key.class.0, woken.class.0), (on, class::EXIT), "{name}: {wait:?}");
+            let is_told = wait.key.object == Some(told.object);
+            assert!(wait.key.object.is_some() && (name != "child" || is_told), "{name}: {wait:?}");
+        });
+    }
+}
+
+fn only_long_waits() {
+    let least = Duration::from_millis(20);
+    let builder = Recorder::builder().probe(waits().min_duration(least)).filter(Filter::none());
+    let (recorded, lines, _) = Recording::of_workload(builder, "waits");
+    let recorded = recorded.lossless();
+    let waits: Vec<WaitBlocked> = recorded.all();
+    assert!(waits.iter().all(|wait| wait.duration_ns() >= 20_000_000), "{waits:#?}");
+    let found = Found::new(&recorded, &lines);
+    for name in found.told.keys() {
+        found.check(name, |_, _| ());
+    }
+    assert!(found.missing.get() <= if in_vm() { 0 } else { 4 }, "{:?}", found.missing);
+    assert_eq!(recorded.all::<WaitEpoll>().len(), 3);
+}
+
+/// What comes into a set is known on every rung; numbers are others in each recording.
+fn every_rung_of_sets() {
+    let rungs = rungs(waits());
+    assert!(rungs.len() >= 3, "{rungs:?}");
+    let mut whole = 0;
+    let mut before: Option<(Vec<_>, u64)> = None;
+    for rung in &rungs {
+        let Some((recorded, ..)) = record(waits(), &rungs, rung, "waits") else { continue };
+        whole += 1;
+        let changes: Vec<WaitEpoll> = recorded.all();
+        let found: Vec<_> = changes
+            .iter()
+            .map(|change| (change.op, change.epfd, change.member.fd, change.member.class))
+            .collect();
+        assert_eq!(found.len(), 3, "{rung}: {changes:?}");
+        if let Some((others, epoll)) = before {
+            assert_eq!(found, others, "{rung}");
+            assert_ne!(changes[0].epoll, epoll, "{rung}");
+        }
+        before = Some((found, changes[0].epoll));
+    }
+    check_whole(whole);
+}
