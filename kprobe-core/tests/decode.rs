@@ -371,7 +371,7 @@ mod comes_back {
                 (Err(DecodeError::Value { kind, found, .. }), None) => prop_assert_eq!((kind, found), (Kind::WAIT_BLOCKED, context.into())),
                 (event, context) => prop_assert!(false, "{event:?} {context:?}"),
             }
-            change.flags = flags as u8;
+            change.flags = u8::try_from(flags & 0xff).expect("a byte");
             let event: WaitEpoll = decode(&change).expect("any value will do");
             prop_assert_eq!((event.epoll, event.epfd, event.op), (change.epoll, change.epfd, EpollOp(change.op)));
             let member = event.member;

@@ -79,7 +79,7 @@ impl Scene<'_> {
             Event::UdpRecv(event) => put_udp_recv(line, event),
             Event::UnixSend(event) => put_unix_send(line, event),
             Event::UnixRecv(event) => put_unix_recv(line, event),
-            Event::WaitBlocked(event) => wait::put_blocked(line, event, self.arch, self.waker(event)),
+            Event::WaitBlocked(event) => wait::put_blocked(line, event, self.arch, &self.waker(event)),
             Event::WaitEpoll(event) => wait::put_epoll(line, event),
             Event::WaitThrottle(event) => wait::put_throttle(line, event),
             Event::Lost(event) => put_lost(line, event),

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// `waited 1.23ms for pipe [58657] in read(3), woken by cat:1234 in write(4)`
-pub(super) fn put_blocked(line: &mut Line<'_>, event: &WaitBlocked, arch: Arch, waker: Thread) {
+pub(super) fn put_blocked(line: &mut Line<'_>, event: &WaitBlocked, arch: Arch, waker: &Thread) {
     line.styled(WORD, format_args!("waited"));
     line.put(format_args!(" {} for ", Span(event.duration_ns())));
     put_thing(line, &event.key);
@@ -20,7 +20,7 @@ pub(super) fn put_blocked(line: &mut Line<'_>, event: &WaitBlocked, arch: Arch, 
     }
 }
 
-fn put_waker(line: &mut Line<'_>, event: &WaitBlocked, by: &Waker, arch: Arch, waker: Thread) {
+fn put_waker(line: &mut Line<'_>, event: &WaitBlocked, by: &Waker, arch: Arch, waker: &Thread) {
     line.put(format_args!(", woken by "));
     match (by.context, &by.key) {
         (Some(WakeContext::Task), key) => {

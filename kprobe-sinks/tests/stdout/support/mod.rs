@@ -609,7 +609,7 @@ fn waits() -> Vec<Sample> {
         waker_tid: 1240,
         wake_nr: 1,
         wake_class: class,
-        wake_context: context as u8,
+        wake_context: u8::try_from(context).expect("a small number"),
         flags: wait.flags | abi::WAIT_HAS_WAKER | flags << abi::WAIT_OF_WAKE,
         ..wait
     };
@@ -659,7 +659,7 @@ fn waits() -> Vec<Sample> {
         device: 15,
         op,
         class,
-        flags: (flags | abi::WAIT_HAS_FD) as u8,
+        flags: u8::try_from(flags | abi::WAIT_HAS_FD).expect("small bits"),
     };
     let changes = [
         of(1, class::PIPE, DEVICE),
