@@ -8,7 +8,7 @@ use std::{
 };
 
 use kprobe_core::{
-    abi::{self, Header, Kind},
+    abi::{self, Header, Kind, MAX_RECORD},
     decode::Record,
     event::Comm,
     pipeline::{
@@ -527,7 +527,7 @@ fn a_record_without_a_header_costs_itself() {
         }
 
         fn poll(&mut self, out: &mut BatchBuf, _: Option<Duration>) -> Result<Polled, SourceError> {
-            for frame in [&plain(1, 0, 0, 1)[..], b"short", &[7; 300], &plain(2, 0, 2, 2)] {
+            for frame in [&plain(1, 0, 0, 1)[..], b"short", &[7; MAX_RECORD + 8], &plain(2, 0, 2, 2)] {
                 kprobe_core::decode::put_frame(out.frames_mut(), frame);
             }
             self.given = true;

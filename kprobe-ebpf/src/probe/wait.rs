@@ -20,7 +20,8 @@ use super::{
 /// cgroup had to stop because its time was used up (`cpu.max`).
 ///
 /// Targets: the tracepoints `sched_switch` and `sched_waking`, those that say what an interrupt delivers, and `sys_exit`; for
-/// throttling, functions of the scheduler. Kernel 6.1 or later.
+/// throttling, functions of the scheduler. Kernel 6.1 or later. Where a kernel lets nobody attach to functions there is no
+/// [`WaitThrottle`], also if the probe is required: the report says why.
 #[derive(Clone, Debug)]
 pub struct Wait {
     epoll: bool,

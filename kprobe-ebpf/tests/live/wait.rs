@@ -1,6 +1,10 @@
 //! What blocked threads wait for, and what they are woken for.
 
-use std::{cell::Cell, collections::BTreeMap, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    time::Duration,
+};
 
 use kprobe_core::{
     abi::wait_class as class,
@@ -72,28 +76,39 @@ fn the_wait(recorded: &Recorded, name: &str, told: &Told) -> Option<WaitBlocked>
     }
     let [wait] = waits[..] else { panic!("{name} {told:?}: {waits:#?}") };
     assert_eq!(wait.key.call.map(|call| call.nr), Some(told.nr), "{name}: {wait:?}");
-    let slept = wait.duration_ns();
-    let called = told.end - told.begin;
-    assert!(slept <= called, "{name}: {slept} of {called}");
-    // What the call does besides is nothing to that, if nobody else had the CPU meanwhile.
-    assert!(told.preempted > 0 || called - slept < 20_000_000, "{name}: {slept} of {called}");
-    assert!(slept >= 25_000_000, "{name}: {slept}");
+    let (slept, called) = (wait.duration_ns(), told.end - told.begin);
+    assert!(slept <= called && slept >= LEAST_NS, "{name}: {slept} of {called}");
     if let Some(waker) = wait.waker {
         assert!((wait.begin_ns..=wait.origin.ktime_ns).contains(&waker.ktime_ns), "{name}: {wait:?}");
     }
     Some(wait)
 }
 
+/// Whoever waits does so for 30 ms, or for less if it is late itself.
+const LEAST_NS: u64 = 5_000_000;
+
 /// What is recorded of the waits of a workload, and what it told of them.
 struct Found<'a> {
     recorded: &'a Recorded,
     told: BTreeMap<&'a str, Told>,
     missing: Cell<usize>,
+    /// What calls took beside the waits in them, of threads that nobody preempted.
+    besides: RefCell<Vec<u64>>,
 }
 
 impl<'a> Found<'a> {
     fn new(recorded: &'a Recorded, lines: &'a [String]) -> Self {
-        Self { recorded, told: told(lines), missing: Cell::new(0) }
+        Self { recorded, told: told(lines), missing: Cell::new(0), besides: RefCell::default() }
+    }
+
+    /// All of them are there, where all switches are seen, and what calls do besides is nothing to the waits in them; but the
+    /// machine itself may have to wait.
+    fn check_all(&self) {
+        let most = if in_vm() { 0 } else { 4 };
+        assert!(self.told.len() > 20 && self.missing.get() <= most, "{} missing", self.missing.get());
+        let mut besides = self.besides.borrow_mut();
+        besides.sort_unstable();
+        assert!(besides.get(besides.len() / 2).is_none_or(|median| *median < 15_000_000), "{besides:?}");
     }
 
     /// Looks at one of them.
@@ -102,6 +117,9 @@ impl<'a> Found<'a> {
         let wait = the_wait(self.recorded, name, told);
         if wait.is_none() {
             self.missing.set(self.missing.get() + 1);
+        }
+        if let Some(wait) = wait.filter(|_| told.preempted == 0) {
+            self.besides.borrow_mut().push(told.end - told.begin - wait.duration_ns());
         }
         wait.map(|wait| check(&wait, told))
     }
@@ -149,12 +167,7 @@ fn everything_there_is_to_wait_for() {
     on_signals_and_files(&found);
     on_time(&found);
     on_threads(&found);
-    // All of them where all switches are seen.
-    assert!(
-        found.told.len() > 20 && found.missing.get() <= if in_vm() { 0 } else { 4 },
-        "{:?}",
-        found.missing
-    );
+    found.check_all();
 
     // No wait of anybody else, and none that overlaps another of the same thread.
     let mut ended: BTreeMap<u32, u64> = BTreeMap::new();
@@ -296,17 +309,17 @@ fn on_threads(found: &Found<'_>) {
 }
 
 fn only_long_waits() {
-    let least = Duration::from_millis(20);
+    let least = Duration::from_nanos(LEAST_NS);
     let builder = Recorder::builder().probe(waits().min_duration(least)).filter(Filter::none());
     let (recorded, lines, _) = Recording::of_workload(builder, "waits");
     let recorded = recorded.lossless();
     let waits: Vec<WaitBlocked> = recorded.all();
-    assert!(waits.iter().all(|wait| wait.duration_ns() >= 20_000_000), "{waits:#?}");
+    assert!(waits.iter().all(|wait| wait.duration_ns() >= LEAST_NS), "{waits:#?}");
     let found = Found::new(&recorded, &lines);
     for name in found.told.keys() {
         found.check(name, |_, _| ());
     }
-    assert!(found.missing.get() <= if in_vm() { 0 } else { 4 }, "{:?}", found.missing);
+    found.check_all();
     assert_eq!(recorded.all::<WaitEpoll>().len(), 3);
 }
 

@@ -150,23 +150,31 @@ fn time_that_is_used_up() {
     let limited = Limited::new();
     let id = fs::metadata(&limited.outer).unwrap().ino();
     let cgroup = |path: &PathBuf| Filter::cgroup(path).unwrap();
-    let other = PathBuf::from("/sys/fs/cgroup/kprobe-unlimited");
-    fs::create_dir_all(&other).unwrap();
+    let unlimited = PathBuf::from("/sys/fs/cgroup/kprobe-unlimited");
+    fs::create_dir_all(&unlimited).unwrap();
     type Choose<'a> = Box<dyn Fn(u32) -> Filter + 'a>;
-    let filters: [(&str, Choose<'_>); 5] = [
+    let filters: [(&str, Choose<'_>); 6] = [
         ("all", Box::new(|_| Filter::all())),
+        ("all, by breakpoints", Box::new(|_| Filter::all())),
         ("the cgroup", Box::new(|_| cgroup(&limited.outer))),
         ("one in it", Box::new(|_| cgroup(&limited.inner))),
         ("the process", Box::new(|tgid| Filter::tgids([Tgid(tgid)]))),
-        ("another cgroup", Box::new(|_| cgroup(&other))),
+        ("another cgroup", Box::new(|_| cgroup(&unlimited))),
     ];
     for (name, filter) in filters {
         let mut workload = Workload::start("spins");
         // What it uses up before is nobody's business.
         assert_eq!(workload.line(), "ready");
         fs::write(limited.inner.join("cgroup.procs"), workload.tgid().to_string()).unwrap();
-        let builder = Recorder::builder().probe(Wait::default()).filter(filter(workload.tgid()));
+        // Which of the two is the better one depends on the kernel.
+        let (rung, other) =
+            if name.ends_with("breakpoints") { ("kprobe", "fentry") } else { ("fentry", "kprobe") };
+        let builder = Recorder::builder().probe(Wait::default()).forbid_rung(other);
+        let builder = builder.filter(filter(workload.tgid()));
         let mut recording = Recording::start(builder);
+        let report = recording.recorder.report();
+        let throttle = report.probes.iter().find(|probe| probe.probe == "wait.throttle").unwrap();
+        assert!(throttle.rung.as_deref() == Some(rung), "{report}");
         let before = limited.counted();
         workload.go();
         let deadline = Deadline::new();
@@ -207,5 +215,5 @@ fn time_that_is_used_up() {
             }
         }
     }
-    fs::remove_dir(&other).unwrap();
+    fs::remove_dir(&unlimited).unwrap();
 }
