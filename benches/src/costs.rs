@@ -31,6 +31,8 @@ const CASES: &[Case] = &[
     Case { family: "udp", work: "udp", what: "a send or a receive of one byte on loopback", per_burst: 500 },
     Case { family: "unix", work: "unix", what: "a send or a receive of one byte", per_burst: 1_000 },
     Case { family: "pipe", work: "pipe", what: "a write or a read of one byte", per_burst: 1_000 },
+    Case { family: "wait", work: "ping-pong", what: "a wait for a pipe, in a round of two", per_burst: 500 },
+    Case { family: "path", work: "opens", what: "a file that is opened (and closed)", per_burst: 1_000 },
     Case { family: "memory", work: "faults", what: "a minor fault, each recorded", per_burst: 1_000 },
     Case { family: "lock", work: "futex", what: "a futex call that wakes nobody", per_burst: 2_000 },
     Case {

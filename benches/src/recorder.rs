@@ -14,14 +14,15 @@ use kprobe_core::{
     pipeline::{Batch, BatchBuf, Gaps, Source as _},
 };
 use kprobe_ebpf::{
-    By, Filter, Lock, Memory, Pipes, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls, Tcp, Udp,
-    UnixStreams,
+    By, Filter, Lock, Memory, Paths, Pipes, Process, Recorder, RecorderBuilder, Sched, Security, Syscalls,
+    Tcp, Udp, UnixStreams, Wait,
 };
 
 use crate::{
     child::{Talker, say},
     machine::{CONSUMER_CORE, pin},
     outcome::Recorded,
+    workload::OPENED,
 };
 
 /// An interval that does not end before the recording does.
@@ -133,6 +134,8 @@ fn record_family(
         Family::Unix => record(builder.require(UnixStreams::default()), seen, until),
         Family::Pipe => record(builder.require(Pipes::default()), seen, until),
         Family::Memory => record(builder.require(Memory::default().minor_faults(1)), seen, until),
+        Family::Wait => record(builder.probe(Wait::default()), seen, until),
+        Family::Path => record(builder.require(Paths::allow([OPENED])?), seen, until),
         Family::Lock => record(builder.require(Lock::default()), seen, until),
         Family::Security => record(builder.require(Security::default()), seen, until),
         _ => bail!("the family {family} is not measured"),

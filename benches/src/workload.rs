@@ -26,6 +26,10 @@ use crate::{
     outcome::Calls,
 };
 
+/// A directory, and a file in it that every machine has.
+pub(crate) const OPENED: &str = "/dev";
+const OPENED_FILE: &str = "/dev/null";
+
 /// Any port of this machine's own.
 const LOCALHOST: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -113,10 +117,18 @@ pub(crate) fn serve(core: usize) -> Result<()> {
             "faults" => say(make(shape, faults))?,
             "futex" => say(make(shape, wakes))?,
             "capability" => say(make(shape, checks))?,
+            "opens" => say(make(shape, opens))?,
             _ => bail!("unknown command {line:?}"),
         }
     }
     Ok(())
+}
+
+/// Below `OPENED`.
+fn opens(count: u32) {
+    for _ in 0..count {
+        drop(File::open(OPENED_FILE).expect("it is there"));
+    }
 }
 
 fn make(shape: Shape, mut work: impl FnMut(u32)) -> Calls {
