@@ -9,7 +9,7 @@ use kprobe_core::{
     event::{Arch, Event, Origin, Registry, TypedEvent},
 };
 use proptest::{collection::vec, prelude::*};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 fn record_of(kind: Kind, body: &[u8]) -> Vec<u8> {
     let header = Header { kind: kind.0, ktime_ns: 1, cgroup_id: 2, tgid: 3, tid: 4, cpu: 5, seq: 6 };
@@ -682,6 +682,11 @@ mod comes_back {
         #[test]
         fn paths(mut exec in any_abi::<abi::PathExec>(), mut open in any_abi::<abi::PathOpen>(), mut allowed in any_abi::<abi::PathAllowed>(), len in 0..300_u16) {
             (exec.len, open.len, allowed.len) = (len, len, len);
+            for text in [&mut exec.text, &mut open.text, &mut allowed.text] {
+                if let Some(rest) = text.get_mut(usize::from(len)..) {
+                    rest.fill(0);
+                }
+            }
             match (decode::<PathExec>(&exec), decode::<PathOpen>(&open), decode::<PathAllowed>(&allowed)) {
                 (Ok(event), Ok(opened), Ok(list)) => {
                     let until = usize::from(len);
@@ -758,6 +763,36 @@ mod comes_back {
                     prop_assert!(matches!(error, DecodeError::Value { offset: HEADER, .. }), "{}", error);
                 }
             }
+        }
+    }
+}
+
+/// Names that nobody allowed would be there. Of an empty path it is all of the text.
+#[test]
+fn what_is_behind_a_path_is_refused() {
+    use kprobe_core::event::{PathAllowed, PathExec, PathOpen};
+    let of = |len: u16, text: [u8; abi::PATH_TEXT]| {
+        let exec = abi::PathExec { len, text, ..abi::PathExec::new_zeroed() };
+        let open = abi::PathOpen { len, text, ..abi::PathOpen::new_zeroed() };
+        let allowed = abi::PathAllowed { len, text, ..abi::PathAllowed::new_zeroed() };
+        [
+            decode::<PathExec>(&exec).map(|event| event.path),
+            decode::<PathOpen>(&open).map(|event| event.path),
+            decode::<PathAllowed>(&allowed).map(|event| event.path),
+        ]
+    };
+    for (len, at) in [(0, 0), (0, 255), (1, 1), (1, 255), (255, 255)] {
+        let mut text = [0; abi::PATH_TEXT];
+        text[..len.into()].fill(b'x');
+        for path in of(len, text) {
+            assert_eq!(path.expect("nothing is behind it").as_bytes(), &text[..len.into()]);
+        }
+        text[at] = b's';
+        for (path, where_len_is) in of(len, text).into_iter().zip([14, 14, 2]) {
+            let error = path.expect_err("a byte is behind it");
+            let DecodeError::Value { offset, expected, found, .. } = error else { panic!("{error}") };
+            assert_eq!((offset, found), (HEADER + where_len_is, len.into()));
+            assert_eq!(expected, "a length behind which all bytes are 0");
         }
     }
 }

@@ -6,19 +6,16 @@ use crate::{
     event::{Arch, Device, Field, Origin, Type, TypedEvent, Value},
 };
 
-/// A path, or the end of one that is too long: bytes of any value but zero.
+/// A path, or the end of one that is too long: bytes of any value but zero. It is empty if already the file's own name is
+/// too long.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PathText {
+    /// All behind the path are 0, so that of two that are equal every byte is.
     text: [u8; PATH_TEXT],
     len: u16,
 }
 
 impl PathText {
-    /// `None` if there are not so many bytes.
-    fn new(text: [u8; PATH_TEXT], len: u16) -> Option<Self> {
-        (usize::from(len) <= PATH_TEXT).then_some(Self { text, len })
-    }
-
     /// The bytes. Names are separated by `/`.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -212,11 +209,20 @@ impl TypedEvent for PathAllowed {
     }
 }
 
+/// The text of a body, `len` bytes, of which `offset` is where it has their number.
+///
+/// Bytes behind it would be names that nobody allowed: they are refused, not passed over.
 fn text(
     record: &Record<'_>,
     text: [u8; PATH_TEXT],
     len: u16,
     offset: usize,
 ) -> Result<PathText, DecodeError> {
-    PathText::new(text, len).ok_or_else(|| record.bad_value(offset, "a length up to 256", len.into()))
+    let Some(rest) = text.get(usize::from(len)..) else {
+        return Err(record.bad_value(offset, "a length up to 256", len.into()));
+    };
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(record.bad_value(offset, "a length behind which all bytes are 0", len.into()));
+    }
+    Ok(PathText { text, len })
 }

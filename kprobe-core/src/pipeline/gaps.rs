@@ -8,9 +8,9 @@ use crate::{
 
 /// Watches the record numbers of each CPU: a second witness, independent of the kernel's counters, of what was lost.
 ///
-/// A program numbers its record before it reserves space, so a record the kernel had no room for leaves a gap. At a quiet
-/// moment the gaps of a CPU are as many as its kernel counter says. Records of one CPU may come out of order (an interrupt
-/// between taking the number and reserving). The 32 bits of a record's number are continued over their end, which works as
+/// A program numbers its record whether or not it got room for it, so a record the kernel had no room for leaves a gap. At a
+/// quiet moment the gaps of a CPU are as many as its kernel counter says. Records of one CPU may come out of order (an
+/// interrupt between reserving and taking the number). The 32 bits of a record's number are continued over their end, which works as
 /// long as less than 2^31 numbers lie between two records that arrive one after the other.
 ///
 /// A loss at the very end of a CPU's stream leaves no gap, since no record follows it: it shows only when the kernel's own

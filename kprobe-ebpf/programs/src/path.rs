@@ -403,9 +403,12 @@ impl Found {
     /// Writes it to the room for a text in a record, with zeros behind it.
     #[inline(always)]
     fn put(self, to: *mut u8) {
-        let from = self.way.0.cast::<u8>().wrapping_add(masked::<PATH_TEXT>(self.way.begin() as usize));
+        let begin = self.way.begin() as usize;
+        // Of a file whose own name has no room there is nothing; what is in the first half is from files before it.
+        let begin = if begin < PATH_TEXT { masked::<PATH_TEXT>(begin) } else { PATH_TEXT };
+        let from = self.way.0.cast::<u8>().wrapping_add(begin);
         // SAFETY: the record has room for so many bytes, and so many are behind every place in the first half of the thread's
-        // own value. The second half is 0.
+        // own value, and in the second half, which is 0.
         unsafe { bpf_probe_read_kernel(to.cast(), PATH_TEXT as u32, from.cast()) };
     }
 }

@@ -387,8 +387,9 @@ pub mod function {
     /// The entry of `pipe_read(iocb, to)` or `pipe_write(iocb, from)`.
     #[inline(always)]
     pub fn entered(args: Args, call: PipeCall) {
-        // Before 5.12 `sendfile` writes to a pipe with the function that `write` has.
-        if kernel::SENDFILE_WRITES && is_under_way() {
+        // Before 5.12 `sendfile` writes to a pipe with the function that `write` has. Another call is not under way, even if
+        // its end was not seen.
+        if kernel::SENDFILE_WRITES && call == PipeCall::WRITE && is_under_way(PipeCall::SENDFILE) {
             return;
         }
         let iocb = Object::<Probed>::new(args.word(0) as *const u8);
@@ -397,11 +398,11 @@ pub mod function {
         start(storage::current(), call, When::Before, from, into);
     }
 
-    /// Whether the current thread is in a call that has begun.
+    /// Whether the current thread is in such a call, which has begun.
     #[inline(always)]
-    fn is_under_way() -> bool {
+    fn is_under_way(call: PipeCall) -> bool {
         // SAFETY: see `start`.
-        MOVING.find(storage::current()).is_some_and(|moving| unsafe { (*moving).call } != 0)
+        MOVING.find(storage::current()).is_some_and(|moving| unsafe { (*moving).call } == call.0.into())
     }
 
     /// The entry of `do_splice(in, off_in, out, off_out, len, flags)`.

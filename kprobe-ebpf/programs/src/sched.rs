@@ -19,6 +19,10 @@ use crate::{
     task::Task,
 };
 
+/// include/linux/sched.h: the state of a thread that runs for the last time.
+#[cfg(feature = "before-6.1")]
+const TASK_DEAD: u32 = 0x80;
+
 /// `sched_switch(preempt, prev, next, prev_state)`. Passes if the previous or the next task is selected.
 #[inline(always)]
 pub fn switch<M: Memory>(args: Args) {
@@ -28,6 +32,11 @@ pub fn switch<M: Memory>(args: Args) {
     let next = Task::<M>::new(args.object(2));
     let next_ids = next.thread();
     if M::HAS_STORAGE && is_summed_up() {
+        // On its way from `sched_process_exit` to here it may have been woken once more. From now on it is not.
+        #[cfg(feature = "before-6.1")]
+        if kernel::entered_state(args, prev) & TASK_DEAD != 0 {
+            READY.remove(prev.address().cast_mut().cast());
+        }
         sum_up(prev, next);
         return;
     }

@@ -32,6 +32,18 @@ impl Build {
         }
     }
 
+    /// Why programs at the entry or the return of a function (`fentry`, `fexit`) must not make records; `None` if they may.
+    ///
+    /// Linux 5.10 has preemption off while such a program runs (`migrate_disable` is that there). From 5.11 on only the CPU
+    /// stays the same, and what this build does without atomic instructions has to be over before another program on the
+    /// CPU goes on. The main build has the instructions.
+    pub(crate) const fn refuses_functions(self, release: &KernelRelease) -> Option<&'static str> {
+        match self {
+            Self::Before6_1 if release.at_least(5, 11) => Some(PREEMPTED),
+            Self::Before6_1 | Self::Main => None,
+        }
+    }
+
     /// Why the build has no such program.
     pub(crate) fn lacks(self, program: &str) -> String {
         let needs = match self {
@@ -46,6 +58,8 @@ impl Build {
         }
     }
 }
+
+const PREEMPTED: &str = "from Linux 5.11 on a program there can be preempted by another on its CPU, which the programs for kernels before 6.1 do not expect";
 
 /// What those programs ask for that are not in the build for older kernels, by the beginning of their names.
 const LACKS: [(&str, &str); 6] = [
@@ -76,6 +90,20 @@ mod tests {
         }
         for text in ["5.10.0-46-cloud-amd64", "5.14.0-503.el9.x86_64", "6.0.19"] {
             assert_eq!(of(text), Build::Before6_1);
+        }
+    }
+
+    #[test]
+    fn functions_by_release() {
+        let refuses = |text: &str| {
+            let release = text.parse().unwrap();
+            Build::of(&release).refuses_functions(&release).is_some()
+        };
+        for text in ["5.10.0-46-cloud-amd64", "6.1.0-40-cloud-amd64", "7.2"] {
+            assert!(!refuses(text), "{text}");
+        }
+        for text in ["5.11.0", "5.14.0-503.el9.x86_64", "6.0.19"] {
+            assert!(refuses(text), "{text}");
         }
     }
 

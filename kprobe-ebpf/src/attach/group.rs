@@ -12,8 +12,8 @@ use crate::{
     btf::Btf,
     filter::Selection,
     probe::{
-        EventPlan, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT, When,
-        tracepoint_rungs,
+        EventPlan, FamilyPlan, IN_HASH, KPROBE, Needs, ObjectBytes, ProgramPlan, RungPlan, TRACE_EVENT,
+        Target, When, tracepoint_rungs,
     },
     recorder::Aggregation,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) arguments: Arguments,
     /// Linux 7.0 and later: see [`TRACE_EVENT`].
     pub(crate) programs_are_preemptible: bool,
+    /// See [`Build::refuses_functions`].
+    pub(crate) refuses_functions: Option<&'static str>,
     pub(crate) cpus: u32,
     pub(crate) shards: u32,
     pub(crate) shard_bytes: u32,
@@ -320,6 +322,13 @@ impl Setup<'_> {
             plans.map(|plan| plan.on(|name| self.arguments.has_function(name))).collect();
         if is_before && is_storing {
             programs.push(ProgramPlan::raw("storage_exit_raw", "sched_process_exit").shared());
+        }
+        // Those that are there before 6.1 alone make no records.
+        let mut makers = programs.iter().filter(|plan| !plan.is_before_6_1);
+        if let Some(reason) = self.refuses_functions
+            && makers.any(|plan| matches!(plan.target, Target::FunctionEntry(_) | Target::FunctionExit(_)))
+        {
+            return Err(reason.to_owned());
         }
         // A user's own program may take the arguments of any kernel.
         let mut targets = programs.iter().map(|plan| &plan.target).filter(|_| object.is_builtin);

@@ -223,6 +223,7 @@ impl<Probes> RecorderBuilder<Probes> {
             })?,
             arguments: Arguments::find(&host.btf, host.build),
             programs_are_preemptible: host.release.at_least(7, 0),
+            refuses_functions: host.build.refuses_functions(&host.release),
             cpus: u32::try_from(host.cpus.limit()).unwrap_or(u32::MAX),
             shards,
             shard_bytes,

@@ -9,7 +9,7 @@ use kprobe_core::{
     pipeline::{BatchBuf, Polled, ProbeRow, Source, SourceError, StreamInfo},
 };
 
-use super::{PairCounts, Recorder, Stopped, SyscallCounts};
+use super::{PairCounts, PathCounts, Recorder, Stopped, SyscallCounts};
 
 use crate::ring::Next;
 
@@ -50,11 +50,15 @@ impl<Probes> Source for Recorder<Probes> {
 
     fn counts(&self) -> BTreeMap<String, u64> {
         let SyscallCounts { unpaired_exits, fork_returns, unstored_enters } = self.syscall_counts();
+        // Those without memory are among the counts of the families.
+        let PathCounts { outside, too_deep, unstored: _ } = self.path_counts();
         let counts = [
             ("unpaired_exits", unpaired_exits),
             ("fork_returns", fork_returns),
             ("unstored_enters", unstored_enters),
             ("skipped_programs", self.skipped_programs()),
+            ("path.outside", outside),
+            ("path.too_deep", too_deep),
         ];
         let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count));
         let others = Family::ALL.iter().flat_map(|&family| {

@@ -119,14 +119,15 @@ pub mod block {
         args.object(0)
     }
 
-    /// `block_rq_complete(rq, error, bytes)`: the error is errno, which block/blk-core.c made of the status by a table. No
-    /// two of the statuses that a request can end with have the same in it, but for those that it knows no errno of: they
-    /// are all `EIO`.
+    /// `block_rq_complete(rq, error, bytes)`: the error is errno, which block/blk-core.c made of the status by a table
+    /// (`blk_errors`). No two of the statuses that a request can end with have the same in it; what it knows no errno of is
+    /// `EIO`.
     #[inline(always)]
     pub fn status(args: Args) -> u16 {
         match -(args.word(1) as i32) {
             0 => 0,
-            // EOPNOTSUPP, ETIMEDOUT, ENOSPC, ENOLINK, EREMOTEIO, EBADE, ENODATA, EILSEQ, ENOMEM, EAGAIN, EBUSY
+            // EOPNOTSUPP, ETIMEDOUT, ENOSPC, ENOLINK, EREMOTEIO, EBADE, ENODATA, EILSEQ, ENOMEM, EREMCHG, EAGAIN, EBUSY,
+            // and of devices with zones ETOOMANYREFS, EOVERFLOW
             95 => 1,
             110 => 2,
             28 => 3,
@@ -136,8 +137,11 @@ pub mod block {
             61 => 7,
             84 => 8,
             12 => 9,
+            78 => 11,
             11 => 12,
             16 => 13,
+            109 => 15,
+            75 => 16,
             _ => 10,
         }
     }

@@ -2,7 +2,7 @@
 //! kernel's tree of mappings.
 //!
 //! Without the lock that the helper takes: another thread may be changing the tree. So a mapping counts only if it is one
-//! of this process and the address is in it, and what is not found is not known.
+//! of this process and the address is in it, before its file is looked at and afterwards, and what is not found is not known.
 
 use aya_ebpf::bindings::task_struct;
 
@@ -27,9 +27,41 @@ pub fn find(task: *mut task_struct, address: u64, place: &mut Place) -> i64 {
     if mapping == 0 {
         return -1;
     }
+    let mapping = Object::<Probed>::new(mapping as *const u8);
+    let before = Shape::of(mapping);
     // SAFETY: a reference is valid.
-    unsafe { Place::look_at(&raw mut *place, Object::new(mapping as *const u8)) };
+    unsafe { Place::look_at(&raw mut *place, mapping) };
+    let space: u64 = Object::<Probed>::new(task as *const u8).load(&OFF_TASK_STRUCT_MM);
+    if before != Shape::of(mapping) || !before.has(space, address) {
+        // It was changed, or given back and made into another one.
+        *place = Place::of(address);
+        return -1;
+    }
     0
+}
+
+/// What a mapping is of: what was read in between is of the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    space: u64,
+    start: u64,
+    end: u64,
+}
+
+impl Shape {
+    #[inline(always)]
+    fn of(mapping: Object<Probed>) -> Self {
+        Self {
+            space: mapping.load(&OFF_VM_AREA_STRUCT_VM_MM),
+            start: mapping.load(&OFF_VM_AREA_STRUCT_VM_START),
+            end: mapping.load(&OFF_VM_AREA_STRUCT_VM_END),
+        }
+    }
+
+    #[inline(always)]
+    fn has(self, space: u64, address: u64) -> bool {
+        self.space == space && self.start <= address && address < self.end
+    }
 }
 
 /// The address of its `struct vm_area_struct`; 0 if it is not found. A function of its own, so that the verifier follows

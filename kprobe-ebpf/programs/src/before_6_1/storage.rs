@@ -81,7 +81,7 @@ impl<T: Copy> TaskStorage<T> {
 
     /// Takes the thread's value away, if it has one.
     #[inline(always)]
-    fn remove(&'static self, task: *mut task_struct) {
+    pub(crate) fn remove(&'static self, task: *mut task_struct) {
         let key = task as u64;
         // SAFETY: the helper takes a map and a key of its size.
         unsafe { bpf_map_delete_elem(self.map(), (&raw const key).cast()) };
