@@ -6,9 +6,9 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, btf_maps::Array, helpers::generated::bpf_get_smp_processor_id, macros::btf_map,
 };
-use kprobe_core::abi::{Counters, CpuState, Family};
+use kprobe_core::abi::{Counters, CpuState, FAMILIES, Family};
 
-use crate::{atomic, sequence};
+use crate::{atomic, frozen::masked, sequence};
 
 /// One page for each possible CPU.
 #[btf_map]
@@ -84,23 +84,30 @@ pub fn count(counter: impl FnOnce(*mut CpuState) -> *mut u64) {
     }
 }
 
+/// The element of a family. Not by an index, for which the compiler may put a check into the program that calls what never
+/// returns: whether it does depends on what other families there are.
+#[inline(always)]
+fn of_family(table: *mut [u64; FAMILIES], family: Family) -> *mut u64 {
+    table.cast::<u64>().wrapping_add(masked::<FAMILIES>(family as usize))
+}
+
 /// Counts an end whose beginning was not seen.
 #[inline(always)]
 pub fn count_unpaired(family: Family) {
-    // SAFETY: the pointer is to a map element; the index is checked.
-    count(|cpu| unsafe { &raw mut (*cpu).unpaired[family as usize] });
+    // SAFETY: the pointer is to a map element.
+    count(|cpu| of_family(unsafe { &raw mut (*cpu).unpaired }, family));
 }
 
 /// Counts a beginning that could not be remembered.
 #[inline(always)]
 pub fn count_unstored(family: Family) {
-    // SAFETY: the pointer is to a map element; the index is checked.
-    count(|cpu| unsafe { &raw mut (*cpu).unstored[family as usize] });
+    // SAFETY: the pointer is to a map element.
+    count(|cpu| of_family(unsafe { &raw mut (*cpu).unstored }, family));
 }
 
 /// Counts an event that found no room for a histogram.
 #[inline(always)]
 pub fn count_uncounted(family: Family) {
-    // SAFETY: the pointer is to a map element; the index is checked.
-    count(|cpu| unsafe { &raw mut (*cpu).uncounted[family as usize] });
+    // SAFETY: the pointer is to a map element.
+    count(|cpu| of_family(unsafe { &raw mut (*cpu).uncounted }, family));
 }

@@ -175,7 +175,7 @@ pub fn config() -> Option<*const Config> {
 pub fn min_duration_ns(family: Family) -> u64 {
     // SAFETY: the pointer is to a map element.
     config().map_or(0, |config| unsafe {
-        (&raw const (*config).min_duration_ns[family as usize]).read_volatile()
+        (&raw const (*config).min_duration_ns).cast::<u64>().wrapping_add(family as usize).read_volatile()
     })
 }
 
@@ -323,8 +323,9 @@ fn slot_of<B: Body>() -> usize {
 fn family_one_in(kind: Kind) -> u32 {
     let Some(family) = kind.family() else { return 1 };
     // SAFETY: the pointer is to a map element.
-    config()
-        .map_or(1, |config| unsafe { (&raw const (*config).sample_one_in[family as usize]).read_volatile() })
+    config().map_or(1, |config| unsafe {
+        (&raw const (*config).sample_one_in).cast::<u32>().wrapping_add(family as usize).read_volatile()
+    })
 }
 
 /// Whether sampling keeps the next record of the kind that `counters` belong to.
