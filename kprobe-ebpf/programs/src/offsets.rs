@@ -34,6 +34,7 @@ offsets! {
     OFF_TASK_STRUCT_CGROUPS = task_struct.cgroups;
     OFF_TASK_STRUCT_MM = task_struct.mm;
     OFF_TASK_STRUCT_NVCSW = task_struct.nvcsw;
+    OFF_TASK_STRUCT_NIVCSW = task_struct.nivcsw;
     OFF_TASK_STRUCT_RESTART_BLOCK_FUTEX_UADDR = task_struct.restart_block.futex.uaddr;
     /// Some architectures and kernels before 5.16 have it as `task_struct.cpu`. May be absent.
     OFF_TASK_STRUCT_THREAD_INFO_CPU = task_struct.thread_info.cpu;

@@ -76,6 +76,7 @@ const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_SOCK_SK_SOCKET", "sock", "sk_socket"),
     ("OFF_UNIX_SOCK_PEER", "unix_sock", "peer"),
     ("OFF_TASK_STRUCT_NVCSW", "task_struct", "nvcsw"),
+    ("OFF_TASK_STRUCT_NIVCSW", "task_struct", "nivcsw"),
     ("OFF_TASK_STRUCT_RESTART_BLOCK_FUTEX_UADDR", "task_struct", "restart_block.futex.uaddr"),
     ("OFF_MM_STRUCT_CONTEXT_CTX_ID", "mm_struct", "context.ctx_id"),
     ("OFF_VM_AREA_STRUCT_VM_START", "vm_area_struct", "vm_start"),

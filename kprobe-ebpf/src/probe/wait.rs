@@ -180,7 +180,13 @@ const NUMBER: Needs = Needs(When::Always, &["OFF_SYSCALL_NR"]);
 fn blocked() -> Vec<RungPlan> {
     const TASK: Needs = Needs(
         When::Always,
-        &["OFF_TASK_STRUCT___STATE", "OFF_TASK_STRUCT_FLAGS", "OFF_TASK_STRUCT_START_BOOTTIME"],
+        &[
+            "OFF_TASK_STRUCT___STATE",
+            "OFF_TASK_STRUCT_FLAGS",
+            "OFF_TASK_STRUCT_START_BOOTTIME",
+            "OFF_TASK_STRUCT_NVCSW",
+            "OFF_TASK_STRUCT_NIVCSW",
+        ],
     );
     const CALL: Needs = Needs(When::Always, &["OFF_ARG_4", "OFF_USER_IP"]);
     const SOCKET: Needs = Needs(

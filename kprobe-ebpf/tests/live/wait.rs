@@ -8,17 +8,24 @@ use std::{
 
 use kprobe_core::{
     abi::wait_class as class,
-    event::{EpollOp, WaitBlocked, WaitEpoll, WaitKey, WakeContext},
+    event::{EpollOp, Tgid, WaitBlocked, WaitEpoll, WaitKey, WakeContext},
 };
 use kprobe_ebpf::{Filter, Recorder, Wait};
 
 use crate::support::{
+    child::Workload,
     in_vm,
+    kernel::wait_until_in,
     recording::{Recorded, Recording},
     rungs::{check_whole, record, rungs},
 };
 
-crate::trials!(everything_there_is_to_wait_for, only_long_waits, every_rung_of_sets);
+crate::trials!(
+    everything_there_is_to_wait_for,
+    only_long_waits,
+    a_thread_that_nobody_looks_at_for_a_while,
+    every_rung_of_sets
+);
 
 fn waits() -> Wait {
     // For that functions are needed.
@@ -321,6 +328,41 @@ fn only_long_waits() {
     }
     found.check_all();
     assert_eq!(recorded.all::<WaitEpoll>().len(), 3);
+}
+
+/// A wait that began while its thread was selected and ended while it was not has no record, least of all one that goes on
+/// until the thread is selected and waits again.
+fn a_thread_that_nobody_looks_at_for_a_while() {
+    let mut gate = Workload::start("gate 1 0");
+    assert_eq!(gate.line(), "ready");
+    let tgid = gate.tgid();
+    let mut pass = || {
+        wait_until_in(tgid, libc::SYS_read);
+        gate.go();
+        assert_eq!(gate.line(), "done");
+        wait_until_in(tgid, libc::SYS_read);
+        kprobe_ebpf::host::clocks().monotonic_ns
+    };
+    let recording = Recording::start(Recorder::builder().probe(waits()).filter(Filter::none()));
+    recording.recorder.add_process(Tgid(tgid)).unwrap();
+    let first = pass();
+    recording.recorder.remove_process(Tgid(tgid)).unwrap();
+    pass();
+    let unseen = pass();
+    recording.recorder.add_process(Tgid(tgid)).unwrap();
+    pass();
+    let last = pass();
+    drop(gate);
+    let recorded = recording.finish().lossless();
+    let reads = |wait: &WaitBlocked| wait.key.call.is_some_and(|call| i64::from(call.nr) == libc::SYS_read);
+    let waits: Vec<_> = recorded.all::<WaitBlocked>().into_iter().filter(reads).collect();
+    // The one that was seen to begin only, and the one that was seen to end only, are not there.
+    for wait in &waits {
+        let (begin, end) = (wait.begin_ns, wait.origin.ktime_ns);
+        assert!(end <= first || begin >= unseen, "{first} {unseen}: {waits:#?}");
+    }
+    let found = waits.iter().filter(|wait| (unseen..last).contains(&wait.begin_ns)).count();
+    assert!(found >= 1 || !in_vm(), "{first} {unseen} {last}: {waits:#?}");
 }
 
 /// What comes into a set is known on every rung; numbers are others in each recording.

@@ -13,10 +13,11 @@ use crate::{
     args::Args,
     context,
     frozen::{Frozen, masked},
+    kernel,
     memory::{Direct, Object, Probed},
     offsets::{
         OFF_GENDISK_FIRST_MINOR, OFF_GENDISK_MAJOR, OFF_HRTIMER_SLEEPER_TASK, OFF_PROCESS_TIMER_TASK,
-        OFF_REQUEST___SECTOR, OFF_REQUEST_Q, OFF_REQUEST_QUEUE_DISK, OFF_TIMERFD_CTX_T_TMR,
+        OFF_REQUEST___SECTOR, OFF_TIMERFD_CTX_T_TMR,
     },
 };
 
@@ -33,6 +34,9 @@ pub struct Delivery {
     /// One of [`wait_class`].
     class: u32,
 }
+
+/// What a request has for its sector if it is for none.
+const NO_SECTOR: u64 = u64::MAX;
 
 /// One for each context.
 #[repr(C)]
@@ -73,11 +77,12 @@ pub fn of(context: u32, wakee: u64) -> (Thing, bool) {
         return (Thing::of_sock(object), false);
     }
     if class == wait_class::REQUEST.into() {
-        let thing = Thing {
-            object,
-            device,
-            flags: WAIT_HAS_OBJECT | WAIT_HAS_DEVICE,
-            ..Thing::of_class(wait_class::REQUEST)
+        let of_class = Thing::of_class(wait_class::REQUEST);
+        // A command for the disk itself has no sector, one for another device not even a disk.
+        let thing = match (device, object) {
+            (0, _) => of_class,
+            (_, NO_SECTOR) => Thing { device, flags: WAIT_HAS_DEVICE, ..of_class },
+            _ => Thing { object, device, flags: WAIT_HAS_OBJECT | WAIT_HAS_DEVICE, ..of_class },
         };
         return (thing, false);
     }
@@ -157,10 +162,11 @@ pub fn timer_began(args: Args) {
 pub fn completed(args: Args) {
     let Some(slot) = here() else { return };
     let request = args.object::<Direct>(0);
-    let disk = request.follow(&OFF_REQUEST_Q).follow(&OFF_REQUEST_QUEUE_DISK);
+    let disk = kernel::block::disk_of_request(request);
     let delivery = Delivery {
         object: request.load(&OFF_REQUEST___SECTOR),
         owner: 0,
+        // 0, which no disk has, if it is for none.
         device: disk.load::<u32>(&OFF_GENDISK_MAJOR) << 20 | disk.load::<u32>(&OFF_GENDISK_FIRST_MINOR),
         class: wait_class::REQUEST.into(),
     };

@@ -37,16 +37,15 @@ pub fn controlled(source: impl Source) {
     }
     let member = Thing::of_fd(current, regs.load(&OFF_ARG_2));
     let op = regs.load::<u64>(&OFF_ARG_1);
-    let cookie = member.cookie();
     emit(who, now(), || WaitEpoll {
         epoll: set.number(),
         object: member.number(),
-        cookie,
+        cookie: member.cookie,
         epfd: set.fd,
         fd: member.fd,
         device: member.device,
         op: op as u16,
         class: member.class as u8,
-        flags: member.flags(cookie) as u8,
+        flags: member.flags() as u8,
     });
 }

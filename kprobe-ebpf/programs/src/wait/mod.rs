@@ -31,6 +31,9 @@ use crate::{
     task::Task,
 };
 
+/// How much older than a wait its wake-up may be.
+const EARLIEST_WAKE_NS: u64 = 1_000_000;
+
 // include/linux/sched.h
 const TASK_STOPPED: u32 = 4;
 const TASK_TRACED: u32 = 8;
@@ -46,6 +49,8 @@ pub struct Waiting {
     arrived_ns: u64,
     /// When it gave up its CPU; 0 if it does not wait.
     begin_ns: u64,
+    /// How often it had switched by then: if it has not since, this is still that wait. Nobody looks while it is not selected.
+    switches: u64,
     /// What it waits for, or one of the two.
     waits: [Thing; 2],
     state: u32,
@@ -67,6 +72,7 @@ impl Waiting {
             start_ns,
             arrived_ns: 0,
             begin_ns: 0,
+            switches: 0,
             waits: [Thing::NONE; 2],
             state: 0,
             nr: 0,
@@ -85,15 +91,28 @@ impl Waiting {
 #[btf_map]
 pub static WAITS: HashMap<u32, Waiting, 1> = HashMap::new();
 
+/// Who asks for what is remembered of a thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// The thread itself, when it leaves a CPU or comes to one.
+    Itself,
+    /// Who wakes it.
+    Waker,
+}
+
 /// What is remembered of a thread, if anything.
 #[inline(always)]
-fn find(task: Task<Direct>, tid: u32) -> Option<*mut Waiting> {
+fn find(task: Task<Direct>, tid: u32, who: Asks) -> Option<*mut Waiting> {
     let waiting = WAITS.get_ptr_mut(tid)?;
     let start_ns = task.start_ns();
     // SAFETY: the pointer is to a map element. Who wakes a thread and what the thread does itself write to different members
-    // of it, each at one time, since both hold a lock of the scheduler; and who waits or is woken has not ended.
+    // of it, but for the next lines; each at one time, since the one holds the lock of a CPU's queue and the other that of the
+    // thread. A thread that wakes itself holds none, and is not looked at. Who waits or is woken has not ended.
     if unsafe { (&raw const (*waiting).start_ns).read_volatile() } != start_ns {
-        // It was another thread's.
+        // It was another thread's. Only the thread itself may say so: its waker may be late.
+        if who == Asks::Waker {
+            return None;
+        }
         // SAFETY: likewise.
         unsafe {
             (&raw mut (*waiting).begin_ns).write_volatile(0);
@@ -106,13 +125,13 @@ fn find(task: Task<Direct>, tid: u32) -> Option<*mut Waiting> {
 }
 
 #[inline(always)]
-fn make(task: Task<Direct>, tid: u32) -> Option<*mut Waiting> {
-    if let Some(waiting) = find(task, tid) {
+fn make(task: Task<Direct>, tid: u32, who: Asks) -> Option<*mut Waiting> {
+    if let Some(waiting) = find(task, tid, who) {
         return Some(waiting);
     }
     // The waker may be as early: that it is there then is fine.
     let _ = WAITS.insert(tid, Waiting::new(task.start_ns()), BPF_NOEXIST.into());
-    let waiting = WAITS.get_ptr_mut(tid);
+    let waiting = find(task, tid, who);
     if waiting.is_none() {
         cpu::count_unstored(Family::Wait);
     }
@@ -145,7 +164,7 @@ fn leave(task: Task<Direct>, thread: Thread, state: u32) {
     if task.load::<u32>(&OFF_TASK_STRUCT___STATE) == 0 {
         return;
     }
-    let Some(waiting) = make(task, thread.tid) else { return };
+    let Some(waiting) = make(task, thread.tid, Asks::Itself) else { return };
     let mut doing = Doing::of(storage::current(), Side::Waits);
     if state & (TASK_STOPPED | TASK_TRACED) != 0 {
         doing.things = [Thing::of_class(wait_class::STOP), Thing::NONE];
@@ -155,6 +174,7 @@ fn leave(task: Task<Direct>, thread: Thread, state: u32) {
         (&raw mut (*waiting).waits).write(doing.things);
         (&raw mut (*waiting).nr).write(doing.nr);
         (&raw mut (*waiting).state).write(state);
+        (&raw mut (*waiting).switches).write(task.switches());
     }
     // As late as can be: what comes before is ours.
     let now = now();
@@ -165,12 +185,14 @@ fn leave(task: Task<Direct>, thread: Thread, state: u32) {
 /// A thread has a CPU again.
 #[inline(always)]
 fn arrive(task: Task<Direct>, thread: Thread) {
-    let Some(waiting) = find(task, thread.tid) else { return };
+    let Some(waiting) = find(task, thread.tid, Asks::Itself) else { return };
     let now = now();
     // SAFETY: see `find`. A reference, because a copy would take much of a program's small stack.
     let remembered = unsafe { &*waiting };
     let (begin_ns, arrived_ns) = (remembered.begin_ns, remembered.arrived_ns);
-    if begin_ns != 0 && now.wrapping_sub(begin_ns) >= min_duration_ns(Family::Wait) {
+    // Else it has come and gone unseen.
+    let is_that = begin_ns != 0 && remembered.switches == task.switches();
+    if is_that && now.wrapping_sub(begin_ns) >= min_duration_ns(Family::Wait) {
         emit(CurrentTask(task), now, || record(remembered, arrived_ns));
     }
     // SAFETY: see `find`.
@@ -183,8 +205,9 @@ fn arrive(task: Task<Direct>, thread: Thread) {
 #[inline(always)]
 fn record(of: &Waiting, arrived_ns: u64) -> WaitBlocked {
     // The last wake-up is the one that counts, if it was since the thread last had a CPU. It may be a moment older than the
-    // begin: who wakes a thread on another CPU does not wait until that has switched.
-    let is_woken = of.woken_ns > arrived_ns;
+    // begin: who wakes a thread on another CPU does not wait until that has switched. One that is older than that did not end
+    // this wait, and the one that did was not seen.
+    let is_woken = of.woken_ns > arrived_ns && of.woken_ns.saturating_add(EARLIEST_WAKE_NS) >= of.begin_ns;
     let (wait, mut wake) = matching(&of.waits, &of.wakes);
     let is_foreign = of.context != CONTEXT_TASK && of.context != CONTEXT_ABSENT;
     if is_foreign
@@ -194,14 +217,13 @@ fn record(of: &Waiting, arrived_ns: u64) -> WaitBlocked {
         // What the softirq worked on last was not what it woke the thread for.
         wake = &Thing::NONE;
     }
-    let (cookie, wake_cookie) = (wait.cookie(), wake.cookie());
     let nr = |nr: u32| if nr == NO_CALL { 0 } else { WAIT_HAS_NR };
-    let mut flags = wait.flags(cookie) | nr(of.nr);
+    let mut flags = wait.flags() | nr(of.nr);
     let none = WaitBlocked {
         begin_ns: of.begin_ns,
         woken_ns: 0,
         object: wait.number(),
-        cookie,
+        cookie: wait.cookie,
         wake_object: 0,
         wake_cookie: 0,
         device: wait.device,
@@ -222,14 +244,14 @@ fn record(of: &Waiting, arrived_ns: u64) -> WaitBlocked {
     if !is_woken {
         return none;
     }
-    flags |= WAIT_HAS_WAKER | (wake.flags(wake_cookie) | nr(of.wake_nr)) << WAIT_OF_WAKE;
+    flags |= WAIT_HAS_WAKER | (wake.flags() | nr(of.wake_nr)) << WAIT_OF_WAKE;
     if of.own_limit != 0 {
         flags |= WAIT_OWN_LIMIT << WAIT_OF_WAKE;
     }
     WaitBlocked {
         woken_ns: if of.woken_ns < of.begin_ns { of.begin_ns } else { of.woken_ns },
         wake_object: wake.number(),
-        wake_cookie,
+        wake_cookie: wake.cookie,
         wake_device: wake.device,
         wake_fd: wake.fd,
         waker_tgid: of.waker_tgid,
@@ -270,10 +292,14 @@ pub fn waking(args: Args) {
     if !filter::selects(wakee, thread) {
         return;
     }
-    let Some(waiting) = make(wakee, thread.tid) else { return };
+    let ids = storage::current_task().thread();
+    if ids.tid == thread.tid {
+        // It has not gone to sleep yet, nor will it now. Besides, nobody holds its lock.
+        return;
+    }
+    let Some(waiting) = make(wakee, thread.tid, Asks::Waker) else { return };
     let context = context::current();
     let task = storage::current();
-    let ids = storage::current_task().thread();
     let (doing, is_own) = if context == CONTEXT_TASK {
         (Doing::of(task, Side::Wakes), false)
     } else {

@@ -54,14 +54,15 @@ const PIDFD: [u64; 2] = word(b"[pidfd]");
 const IO_URING: [u64; 2] = word(b"[io_uring]");
 const INOTIFY: [u64; 2] = word(b"inotify");
 
-/// A thing, as the programs keep it: with addresses, which stay in the kernel.
+/// A thing, as the programs keep it: with addresses, which stay in the kernel. None is followed later: by then what was there
+/// may be gone.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Thing {
     /// Inode number, address, id or count.
     pub object: u64,
-    /// Of a socket the address of its `struct sock`, else 0.
-    pub sock: u64,
+    /// Of a socket the cookie that it had by then; it is not given one. 0 if it had none.
+    pub cookie: u64,
     /// Of the inode.
     pub device: u32,
     /// Descriptor.
@@ -75,7 +76,7 @@ pub struct Thing {
 impl Thing {
     /// Nothing that is known.
     pub const NONE: Self =
-        Self { object: 0, sock: 0, device: 0, fd: 0, class: wait_class::NONE as u32, flags: 0 };
+        Self { object: 0, cookie: 0, device: 0, fd: 0, class: wait_class::NONE as u32, flags: 0 };
 
     /// What has a class and nothing else.
     #[inline(always)]
@@ -115,14 +116,16 @@ impl Thing {
                 _ => wait_class::ANONYMOUS,
             };
             let object = file.private().address() as u64;
-            return Self { object, class: class.into(), flags: WAIT_HAS_FD | WAIT_HAS_OBJECT, ..self };
+            // Some have nothing behind them.
+            let has_object = if object != 0 { WAIT_HAS_OBJECT } else { 0 };
+            return Self { object, class: class.into(), flags: WAIT_HAS_FD | has_object, ..self };
         }
         let object = inode.number();
         let format = inode.format();
         if format == S_IFSOCK {
-            let sock = file.private().load(&OFF_SOCKET_SK);
+            let cookie = cookie_of(file.private().load(&OFF_SOCKET_SK));
             let flags = WAIT_HAS_FD | WAIT_HAS_OBJECT;
-            return Self { object, sock, class: wait_class::SOCKET.into(), flags, ..self };
+            return Self { object, cookie, class: wait_class::SOCKET.into(), flags, ..self };
         }
         let class = match (format, magic) {
             (S_IFIFO, _) => wait_class::PIPE,
@@ -143,7 +146,7 @@ impl Thing {
             Object::<Probed>::new(sock as *const u8).follow(&OFF_SOCK_SK_SOCKET).follow(&OFF_SOCKET_FILE);
         let object = File::new(file.address() as u64).inode().number();
         let flags = if object != 0 { WAIT_HAS_OBJECT } else { 0 };
-        Self { object, sock, flags, ..Self::of_class(wait_class::SOCKET) }
+        Self { object, cookie: cookie_of(sock), flags, ..Self::of_class(wait_class::SOCKET) }
     }
 
     /// Whether both are certainly the same thing.
@@ -166,20 +169,17 @@ impl Thing {
         if has_address { number_of(&WAIT_SECRET, self.object) } else { self.object }
     }
 
-    /// The socket's cookie, if it has one by now; it is not given one. 0 if not.
-    #[inline(always)]
-    pub fn cookie(&self) -> u64 {
-        if self.sock == 0 {
-            return 0;
-        }
-        Object::<Probed>::new(self.sock as *const u8).load(&OFF_SOCK_COMMON_SKC_COOKIE)
-    }
-
     /// `WAIT_HAS_*` for the record.
     #[inline(always)]
-    pub fn flags(&self, cookie: u64) -> u32 {
-        self.flags | if cookie != 0 { WAIT_HAS_COOKIE } else { 0 }
+    pub fn flags(&self) -> u32 {
+        self.flags | if self.cookie != 0 { WAIT_HAS_COOKIE } else { 0 }
     }
+}
+
+/// The cookie of the socket at this address, if it has one by now, else 0.
+#[inline(always)]
+fn cookie_of(sock: u64) -> u64 {
+    Object::<Probed>::new(sock as *const u8).load(&OFF_SOCK_COMMON_SKC_COOKIE)
 }
 
 /// No call: see [`Doing::nr`].
@@ -253,13 +253,13 @@ impl Doing {
                     WaitCall::TEE => (second, first),
                     _ => (first, second),
                 };
-                let into = Thing::of_fd(task, into);
+                let own = Thing::of_fd(task, into);
                 if call != WaitCall::FD {
-                    return [into, Thing::of_fd(task, from)];
+                    return [own, Thing::of_fd(task, from)];
                 }
                 match side {
-                    Side::Waits => alone(into),
-                    Side::Wakes => with_peer(into),
+                    Side::Waits => alone(own),
+                    Side::Wakes => with_peer(task, own),
                 }
             }
             WaitCall::FUTEX => {
@@ -303,9 +303,9 @@ fn child(has_id: bool, id: u64) -> Thing {
 /// What is done to a socket of the machine itself its peer waits for: to send to it makes it readable, to receive from it
 /// makes it writable.
 #[inline(always)]
-fn with_peer(own: Thing) -> [Thing; 2] {
-    if own.sock != 0 {
-        let sock = Object::<Probed>::new(own.sock as *const u8);
+fn with_peer(task: Task<Direct>, own: Thing) -> [Thing; 2] {
+    if own.class == wait_class::SOCKET.into() {
+        let sock = File::of(task, own.fd as u32).private().follow(&OFF_SOCKET_SK);
         if sock.load::<u16>(&OFF_SOCK_COMMON_SKC_FAMILY) == AF_UNIX {
             let peer = sock.follow(&OFF_UNIX_SOCK_PEER).address() as u64;
             if peer != 0 {

@@ -6,7 +6,12 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::HashMap, helpers::generated::bpf_loop, macros::btf_map};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    btf_maps::{HashMap, LruHashMap},
+    helpers::generated::bpf_loop,
+    macros::btf_map,
+};
 use kprobe_core::abi::{Family, THROTTLE_HAS_CGROUP, WaitThrottle, select};
 
 use crate::{
@@ -29,9 +34,13 @@ use crate::{
 #[btf_map]
 pub static THROTTLED: HashMap<u64, u64, 1> = HashMap::new();
 
-/// Cgroups that selected threads were seen in, and those above.
+/// Cgroups that selected threads were seen in, and those above: until when that is known without another look. Who has had
+/// none for long makes room for others.
 #[btf_map]
-pub static CONCERNED: HashMap<u64, u32, 1> = HashMap::new();
+pub static CONCERNED: LruHashMap<u64, u64, 1> = LruHashMap::new();
+
+/// After so long those above are looked at again: each look keeps what it finds from making room.
+const LOOK_NS: u64 = 1_000_000_000;
 
 /// Depth of the cgroup tree that is looked at.
 const LEVELS: u32 = 32;
@@ -43,7 +52,12 @@ pub fn seen(args: Args) {
         return;
     }
     let next = Task::<Direct>::new(args.object(2));
-    if !filter::selects(next, next.thread()) || CONCERNED.get_ptr(next.cgroup_id()).is_some() {
+    if !filter::selects(next, next.thread()) {
+        return;
+    }
+    let (id, now) = (next.cgroup_id(), now());
+    // SAFETY: the map gave the pointer, and an aligned word is read at once.
+    if CONCERNED.get_ptr(id).is_some_and(|until| unsafe { until.read_volatile() } > now) {
         return;
     }
     // Read by the helper, so that the verifier takes the address for a number.
@@ -53,8 +67,12 @@ pub fn seen(args: Args) {
     // By a helper, because old verifiers look at a loop as often as it is run, and run out of patience.
     // SAFETY: the verifier looks at the function as the helper will call it: with the place, which is alive.
     unsafe { bpf_loop(LEVELS, concerns as *mut c_void, (&raw mut place).cast(), 0) };
-    if CONCERNED.get_ptr(next.cgroup_id()).is_none() {
-        cpu::count_unstored(Family::Wait);
+    // The look that counts is that of the cgroup itself, from which the others are found.
+    let until = now.wrapping_add(LOOK_NS);
+    match CONCERNED.get_ptr_mut(id) {
+        // SAFETY: likewise. If it has made room meanwhile the word is another cgroup's, of which it says no more than here.
+        Some(known) => unsafe { known.write_volatile(until) },
+        None => cpu::count_unstored(Family::Wait),
     }
 }
 
@@ -65,8 +83,7 @@ struct Place {
     depth: u64,
 }
 
-/// Remembers who is above the cgroup at this level, or the cgroup itself, which is the last: where there is no room for others
-/// there is none for it either.
+/// Remembers who is above the cgroup at this level, or the cgroup itself, which is the last.
 extern "C" fn concerns(level: u64, place: *mut Place) -> i64 {
     // SAFETY: the helper passes the place that it was given.
     let Place { cgroup, depth } = unsafe { place.read() };
@@ -74,8 +91,12 @@ extern "C" fn concerns(level: u64, place: *mut Place) -> i64 {
         return 1;
     }
     let ancestors = Ancestors::of(Object::<Probed>::new(cgroup as *const u8));
-    // That it is there is fine.
-    let _ = CONCERNED.insert(ancestors.id(level as u32), 1, BPF_NOEXIST.into());
+    let id = ancestors.id(level as u32);
+    // To look is enough for one that is there. To insert it would take another's room first.
+    if CONCERNED.get_ptr(id).is_none() {
+        // That it is there by now is fine.
+        let _ = CONCERNED.insert(id, 0, BPF_NOEXIST.into());
+    }
     0
 }
 
@@ -116,7 +137,9 @@ fn end(address: u64) {
     let begin_ns = THROTTLED.get_ptr(address).map(|begin| unsafe { begin.read() });
     let queue = Object::<Probed>::new(address as *const u8);
     let cgroup = queue.follow(&OFF_CFS_RQ_TG).follow(&OFF_TASK_GROUP_CSS_CGROUP);
-    let is_second = cgroup.follow(&OFF_CGROUP_ROOT).load::<i32>(&OFF_CGROUP_ROOT_HIERARCHY_ID) == 0;
+    // Some groups have no cgroup.
+    let is_second = !cgroup.address().is_null()
+        && cgroup.follow(&OFF_CGROUP_ROOT).load::<i32>(&OFF_CGROUP_ROOT_HIERARCHY_ID) == 0;
     let id = cgroup.follow(&OFF_CGROUP_KN).load::<u64>(&OFF_KERNFS_NODE_ID);
     let is_wanted = SELECT.get() & select::ALL != 0
         || is_second && (CONCERNED.get_ptr(id).is_some() || filter::selects_cgroup(cgroup));
