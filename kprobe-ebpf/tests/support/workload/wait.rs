@@ -83,6 +83,15 @@ fn preemptions() -> i64 {
 /// A thread makes a call that sleeps, and this one wakes it. Prints the name, both threads, when the call and the waking began
 /// and ended, how often the waiting thread was preempted meanwhile, the call, and what it waited for.
 fn pair(name: &str, nr: i64, args: [i64; 6], told: Told, wakes: impl FnOnce(u32) -> u32) {
+    both(name, nr, args, told, |waiter| {
+        until_asleep_in(waiter, nr);
+        thread::sleep(PAUSE);
+        let from = now();
+        (wakes(waiter), from)
+    });
+}
+
+fn both(name: &str, nr: i64, args: [i64; 6], told: Told, wakes: impl FnOnce(u32) -> (u32, u64)) {
     let (sender, receiver) = mpsc::channel();
     let waits = thread::spawn(move || {
         sender.send(sys::tid()).unwrap();
@@ -93,10 +102,7 @@ fn pair(name: &str, nr: i64, args: [i64; 6], told: Told, wakes: impl FnOnce(u32)
         (begin, end, preemptions() - before, ret)
     });
     let waiter = receiver.recv().unwrap();
-    until_asleep_in(waiter, nr);
-    thread::sleep(PAUSE);
-    let from = now();
-    let waker = wakes(waiter);
+    let (waker, from) = wakes(waiter);
     let to = now();
     let (begin, end, preempted, ret) = waits.join().unwrap();
     let Told { object, device, cookie } = told;
@@ -106,9 +112,9 @@ fn pair(name: &str, nr: i64, args: [i64; 6], told: Told, wakes: impl FnOnce(u32)
     );
 }
 
-/// A thread makes a call that ends by itself.
+/// A thread makes a call that ends by itself: nobody looks whether it sleeps, which it may not do any more by then.
 fn alone(name: &str, nr: i64, args: [i64; 6], told: Told) {
-    pair(name, nr, args, told, |_| 0);
+    both(name, nr, args, told, |_| (0, now()));
 }
 
 fn write_to(fd: i32) -> impl FnOnce(u32) -> u32 {
