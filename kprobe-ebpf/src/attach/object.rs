@@ -185,6 +185,9 @@ impl Object {
         }
         let mut done: Vec<String> = Vec::with_capacity(programs.len());
         for plan in programs {
+            if !plan.with.iter().all(|with| done.iter().any(|program| program == with)) {
+                continue;
+            }
             let outcome = if self.is_loaded(&plan.program) {
                 if plan.is_shared {
                     continue;

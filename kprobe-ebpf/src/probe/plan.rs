@@ -127,6 +127,9 @@ pub(crate) struct ProgramPlan {
     pub(crate) is_shared: bool,
     /// Without it the records only say less.
     pub(crate) is_optional: bool,
+    /// Programs of the same rung, before it, without which it would say what is not so: an end without which what began never
+    /// ends.
+    pub(crate) with: &'static [&'static str],
     /// Only before Linux 6.1: it takes from a function what later kernels pass to the rung's other programs.
     pub(crate) is_before_6_1: bool,
 }
@@ -198,6 +201,7 @@ impl ProgramPlan {
             or: None,
             is_shared: false,
             is_optional: false,
+            with: &[],
             is_before_6_1: false,
         }
     }
@@ -223,6 +227,11 @@ impl ProgramPlan {
     /// The same, which may fail to attach.
     pub(crate) fn optional(self) -> Self {
         Self { is_optional: true, ..self }
+    }
+
+    /// The same, which may fail to attach and is not attached without those.
+    pub(crate) fn optional_with(self, with: &'static [&'static str]) -> Self {
+        Self { with, ..self.optional() }
     }
 
     /// The same, which is of use before Linux 6.1 only.

@@ -203,24 +203,27 @@ fn blocked() -> Vec<RungPlan> {
             "OFF_GENDISK_FIRST_MINOR",
         ],
     );
-    let delivery = |program, tracepoint| ProgramPlan::btf(program, tracepoint).optional();
-    let function = |program, function| ProgramPlan::fentry(program, function).optional();
+    const HARD: &str = "wait_hard_exit_btf";
+    const SOFT: &str = "wait_soft_exit_btf";
+    let end = |program, tracepoint| ProgramPlan::btf(program, tracepoint).optional();
+    let delivery = |program, tracepoint, ends| ProgramPlan::btf(program, tracepoint).optional_with(ends);
+    let function = |program, function| ProgramPlan::fentry(program, function).optional_with(&[SOFT, HARD]);
     vec![RungPlan {
         name: "tp_btf",
         programs: vec![
-            // Ends before beginnings, or what is over would still be said to be delivered.
-            delivery("wait_hard_exit_btf", "irq_handler_exit"),
-            delivery("wait_hard_enter_btf", "irq_handler_entry"),
-            delivery("wait_soft_exit_btf", "softirq_exit"),
-            delivery("wait_soft_enter_btf", "softirq_entry"),
-            delivery("wait_hrtimer_exit_btf", "hrtimer_expire_exit"),
-            delivery("wait_hrtimer_enter_btf", "hrtimer_expire_entry"),
-            delivery("wait_timer_exit_btf", "timer_expire_exit"),
-            delivery("wait_timer_enter_btf", "timer_expire_entry"),
-            delivery("wait_request_btf", "block_rq_complete"),
-            delivery("wait_ready_btf", "sk_data_ready"),
-            delivery("wait_tcp_btf", "tcp_probe"),
-            delivery("wait_state_btf", "inet_sock_set_state"),
+            // Ends before beginnings, and no beginning without its end, or what is over would still be said to be delivered.
+            end(HARD, "irq_handler_exit"),
+            delivery("wait_hard_enter_btf", "irq_handler_entry", &[HARD]),
+            end(SOFT, "softirq_exit"),
+            delivery("wait_soft_enter_btf", "softirq_entry", &[SOFT]),
+            end("wait_hrtimer_exit_btf", "hrtimer_expire_exit"),
+            delivery("wait_hrtimer_enter_btf", "hrtimer_expire_entry", &["wait_hrtimer_exit_btf"]),
+            end("wait_timer_exit_btf", "timer_expire_exit"),
+            delivery("wait_timer_enter_btf", "timer_expire_entry", &["wait_timer_exit_btf"]),
+            delivery("wait_request_btf", "block_rq_complete", &[SOFT, HARD]),
+            delivery("wait_ready_btf", "sk_data_ready", &[SOFT, HARD]),
+            delivery("wait_tcp_btf", "tcp_probe", &[SOFT, HARD]),
+            delivery("wait_state_btf", "inet_sock_set_state", &[SOFT, HARD]),
             function("wait_ready_entry", "sock_def_readable"),
             function("wait_stream_space_entry", "sk_stream_write_space"),
             function("wait_space_entry", "sock_def_write_space"),
@@ -265,6 +268,8 @@ fn throttle() -> Vec<RungPlan> {
         &[
             "OFF_CFS_RQ_TG",
             "OFF_CFS_RQ_RQ",
+            "OFF_CFS_RQ_RUNTIME_ENABLED",
+            "OFF_CFS_RQ_RUNTIME_REMAINING",
             "OFF_RQ_CPU",
             "OFF_TASK_GROUP_CSS_CGROUP",
             "OFF_CGROUP_ROOT",
