@@ -24,8 +24,7 @@ use crate::{
     kernel::Ancestors,
     memory::{Direct, Object, Probed},
     offsets::{
-        ABSENT, OFF_CFS_RQ_RQ, OFF_CFS_RQ_RUNTIME_ENABLED, OFF_CFS_RQ_RUNTIME_REMAINING, OFF_CFS_RQ_TG,
-        OFF_CFS_RQ_THROTTLED_LIMBO_LIST, OFF_CGROUP_KN, OFF_CGROUP_LEVEL, OFF_CGROUP_ROOT,
+        OFF_CFS_RQ_RQ, OFF_CFS_RQ_TG, OFF_CGROUP_KN, OFF_CGROUP_LEVEL, OFF_CGROUP_ROOT,
         OFF_CGROUP_ROOT_HIERARCHY_ID, OFF_KERNFS_NODE_ID, OFF_RQ_CPU, OFF_TASK_GROUP_CSS_CGROUP,
     },
     task::Task,
@@ -132,24 +131,11 @@ pub fn ended_at(frame: Frame) {
     end(frame.word(0));
 }
 
-/// Since Linux 6.18 the function lets nothing go on that has a limit and no time left: it is called again. Older ones let go on
-/// what has none left where the limit is another now.
-#[inline(always)]
-fn goes_on(queue: Object<Probed>) -> bool {
-    // A byte, which is 0 or 1 of whatever type the member is.
-    OFF_CFS_RQ_THROTTLED_LIMBO_LIST.get() != ABSENT
-        && queue.load::<u8>(&OFF_CFS_RQ_RUNTIME_ENABLED) != 0
-        && queue.load::<i64>(&OFF_CFS_RQ_RUNTIME_REMAINING) <= 0
-}
-
 #[inline(always)]
 fn end(address: u64) {
-    let queue = Object::<Probed>::new(address as *const u8);
-    if goes_on(queue) {
-        return;
-    }
     // SAFETY: the map gave the pointer; the element is not freed while the program runs.
     let begin_ns = THROTTLED.get_ptr(address).map(|begin| unsafe { begin.read() });
+    let queue = Object::<Probed>::new(address as *const u8);
     let cgroup = queue.follow(&OFF_CFS_RQ_TG).follow(&OFF_TASK_GROUP_CSS_CGROUP);
     // Some groups have no cgroup.
     let is_second = !cgroup.address().is_null()
