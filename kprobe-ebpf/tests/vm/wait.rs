@@ -20,8 +20,10 @@ crate::trials!(requests_that_threads_wait_for, as_often_as_the_kernel_counts, ti
 /// Who reads and writes past the page cache is woken by the end of its request.
 fn requests_that_threads_wait_for() {
     const COUNT: u64 = 20;
-    let builder =
-        Recorder::builder().require(Block::default()).require(Wait::default()).filter(Filter::none());
+    let builder = Recorder::builder()
+        .require(Block::default())
+        .require(Wait::default().without_throttle())
+        .filter(Filter::none());
     let (recorded, _, tid) = Recording::of_workload(builder, &format!("direct-io {COUNT}"));
     let recorded = recorded.lossless();
     let requests: Vec<BlockRequest> = recorded.all();
@@ -58,7 +60,10 @@ fn requests_that_threads_wait_for() {
 fn as_often_as_the_kernel_counts() {
     let rounds = times(2000);
     let mut recording = Recording::start(
-        Recorder::builder().require(Wait::default()).ring_bytes(64 << 20).filter(Filter::all()),
+        Recorder::builder()
+            .require(Wait::default().without_throttle())
+            .ring_bytes(64 << 20)
+            .filter(Filter::all()),
     );
     let mut workload = Workload::start(&format!("ping-pong {rounds}"));
     let players: Vec<u32> = workload.line().split(' ').map(|tid| tid.parse().unwrap()).collect();
