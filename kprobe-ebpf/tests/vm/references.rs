@@ -105,7 +105,7 @@ fn checks_of_commands() {
 
 fn retransmits_of_a_lossy_link() {
     let builder = Recorder::builder().probe(Tcp::default()).filter(Filter::none());
-    let (recorded, lines, _) = Recording::of_workload(builder, "lossy-link 2");
+    let (recorded, lines, _) = Recording::of_workload(builder, "lossy-link 8");
     let recorded = recorded.lossless();
     let [line] = &lines[..] else { panic!("{lines:?}") };
     let words: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();

@@ -5,6 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -34,9 +35,22 @@ pub fn lossy_link(mebibytes: u64) {
     client.write_all(&vec![7; bytes]).unwrap();
     drop(client);
     assert_eq!(server.join().unwrap(), bytes);
+    wait_until_closed();
     let again = counter("/proc/thread-self/net/snmp", "Tcp", "RetransSegs");
     let failed = counter("/proc/thread-self/net/netstat", "TcpExt", "TCPRetransFail");
     println!("{} {again} {failed} {}", to.port(), dropped());
+}
+
+/// Both ends are closed, but the last of what they say may be lost and said again. Who waits to forget (`TCP_TIME_WAIT`, 6) says
+/// nothing of its own accord.
+fn wait_until_closed() {
+    let is_open = || {
+        let sockets = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+        sockets.lines().skip(1).any(|line| line.split_whitespace().nth(3) != Some("06"))
+    };
+    while is_open() {
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A number of a file that has a line of names and a line of numbers for each group.
