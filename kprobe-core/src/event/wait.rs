@@ -64,53 +64,65 @@ impl WaitKey {
     /// Whether both are certainly the same thing.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let of_one = |a: u8, b: u8| (self.class.0, other.class.0) == (a, b);
-        let is_timer = of_one(wait_class::TIMERFD, wait_class::TIMER);
+        let is_timer = (self.class, other.class) == (WaitClass::TIMERFD, WaitClass::TIMER);
         self.object.is_some()
             && (self.object, self.device) == (other.object, other.device)
             && (self.class == other.class || is_timer)
     }
 }
 
-/// What kind of thing a thread waits for, or is woken for: one of [`wait_class`].
+/// What kind of thing a thread waits for, or is woken for. What each means, and what its number says: see [`wait_class`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WaitClass(pub u8);
 
-impl WaitClass {
-    /// Name in JSON; `None` for one that this version does not know.
-    #[must_use]
-    pub const fn name(self) -> Option<&'static str> {
-        Some(match self.0 {
-            wait_class::PIPE => "pipe",
-            wait_class::SOCKET => "socket",
-            wait_class::EVENTFD => "eventfd",
-            wait_class::TIMERFD => "timerfd",
-            wait_class::SIGNALFD => "signalfd",
-            wait_class::EPOLL => "epoll",
-            wait_class::INOTIFY => "inotify",
-            wait_class::PIDFD => "pidfd",
-            wait_class::IO_URING => "io_uring",
-            wait_class::ANONYMOUS => "anonymous",
-            wait_class::FILE => "file",
-            wait_class::BLOCK_DEVICE => "block_device",
-            wait_class::CHAR_DEVICE => "char_device",
-            wait_class::FUTEX => "futex",
-            wait_class::CHILD => "child",
-            wait_class::SLEEP => "sleep",
-            wait_class::SIGNAL => "signal",
-            wait_class::POLL => "poll",
-            wait_class::FORK => "fork",
-            wait_class::QUEUE => "queue",
-            wait_class::CALL => "call",
-            wait_class::FAULT => "fault",
-            wait_class::KERNEL => "kernel",
-            wait_class::STOP => "stop",
-            wait_class::TIMER => "timer",
-            wait_class::REQUEST => "request",
-            wait_class::EXIT => "exit",
-            _ => return None,
-        })
-    }
+macro_rules! wait_classes {
+    ($($class:ident = $name:literal,)*) => {
+        impl WaitClass {
+            $(
+                #[doc = concat!("`", $name, "`: see [`wait_class::", stringify!($class), "`].")]
+                pub const $class: Self = Self(wait_class::$class);
+            )*
+
+            /// Name in JSON; `None` for one that this version does not know.
+            #[must_use]
+            pub const fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$class => Some($name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+wait_classes! {
+    PIPE = "pipe",
+    SOCKET = "socket",
+    EVENTFD = "eventfd",
+    TIMERFD = "timerfd",
+    SIGNALFD = "signalfd",
+    EPOLL = "epoll",
+    INOTIFY = "inotify",
+    PIDFD = "pidfd",
+    IO_URING = "io_uring",
+    ANONYMOUS = "anonymous",
+    FILE = "file",
+    BLOCK_DEVICE = "block_device",
+    CHAR_DEVICE = "char_device",
+    FUTEX = "futex",
+    CHILD = "child",
+    SLEEP = "sleep",
+    SIGNAL = "signal",
+    POLL = "poll",
+    FORK = "fork",
+    QUEUE = "queue",
+    CALL = "call",
+    FAULT = "fault",
+    KERNEL = "kernel",
+    STOP = "stop",
+    TIMER = "timer",
+    REQUEST = "request",
+    EXIT = "exit",
 }
 
 const fn call(has: bool, nr: u16) -> Option<SyscallNr> {
@@ -227,7 +239,7 @@ impl TypedEvent for WaitBlocked {
         if let Some(name) = key.class.name() {
             put("by", Value::Text(name));
         }
-        if key.class.0 == wait_class::TIMER {
+        if key.class == WaitClass::TIMER {
             put("timed_out", Value::Bool(waker.timed_out));
         }
         key.rest(&Names::OF_WAKE, arch, put);
@@ -306,7 +318,7 @@ pub struct WaitEpoll {
 }
 
 /// What is done with an epoll set: `EPOLL_CTL_*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EpollOp(pub u16);
 
 impl EpollOp {

@@ -41,24 +41,30 @@ pub fn add(word: *mut u64, add: u64) {
 }
 
 /// Adds to a counter of this CPU's that only programs for events of this kind change.
-///
-/// The kernel does not start a program on a CPU where it has not finished, and no interrupt makes an event of these kinds.
-/// So unless one thread's program can be preempted by that of another, the counter is nobody else's until it is changed.
 #[inline(always)]
 pub fn count(kind: Kind, word: *mut u64, value: u64) {
-    let is_alone = match kind {
-        // At the entry or at the return of a thread's call.
-        Kind::SYSCALL | Kind::LOCK_FUTEX => PREEMPTIBLE.get() == 0,
-        // With interrupts off: waits that are summed up are counted when they are over, at a switch.
-        Kind::SCHED_SWITCH | Kind::SCHED_WAKING => true,
-        _ => false,
-    };
-    if is_alone {
-        // SAFETY: callers pass an aligned word of a map element.
-        unsafe { word.write_volatile(word.read_volatile().wrapping_add(value)) };
-    } else {
-        add(word, value);
+    match kind {
+        // SAFETY: each comes from one program, at the entry or at the return of a thread's call, which no interrupt makes, and
+        // which no other thread's interrupts where programs are not preempted. User space only reads the word.
+        Kind::SYSCALL | Kind::LOCK_FUTEX if PREEMPTIBLE.get() == 0 => unsafe { add_alone(word, value) },
+        // SAFETY: each comes from one program, and one that is running is not started again on its CPU. Sums are of the program
+        // at a switch, with interrupts off.
+        Kind::SCHED_SWITCH | Kind::SCHED_WAKING => unsafe { add_alone(word, value) },
+        _ => add(word, value),
     }
+}
+
+/// Adds to a word, in two steps.
+///
+/// # Safety
+///
+/// The word is an aligned one of a map element, and nobody else changes it in between.
+#[inline(always)]
+unsafe fn add_alone(word: *mut u64, value: u64) {
+    // SAFETY: the caller's promise.
+    let before = unsafe { word.read_volatile() };
+    // SAFETY: likewise: what was read is still there.
+    unsafe { word.write_volatile(before.wrapping_add(value)) };
 }
 
 /// Sets bits of a word and returns what it was. A full barrier.

@@ -515,8 +515,9 @@ fn cgroup_id<M: Memory>(cgroup: Object<M>) -> u64 {
     cgroup.follow(&OFF_CGROUP_KN).load(&OFF_KERNFS_NODE_ID)
 }
 
+/// Major and minor number of a disk, as the kernel keeps them. 0, which no disk has, if it is none.
 #[inline(always)]
-fn device<M: Memory>(disk: Object<M>) -> u32 {
+pub fn device<M: Memory>(disk: Object<M>) -> u32 {
     disk.load::<u32>(&OFF_GENDISK_MAJOR) << 20 | disk.load::<u32>(&OFF_GENDISK_FIRST_MINOR)
 }
 

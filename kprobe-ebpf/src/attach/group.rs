@@ -104,7 +104,7 @@ impl Group<'_> {
 
     fn events(&self) -> impl Iterator<Item = (&EventPlan, bool)> {
         self.plans.iter().flat_map(|(plan, required)| {
-            plan.events.iter().map(|event| (event, *required && !may_be_off(event.kind)))
+            plan.events.iter().map(|event| (event, *required && !event.may_be_off))
         })
     }
 
@@ -414,11 +414,6 @@ impl Setup<'_> {
         entries.extend(group.plans.iter().flat_map(|(plan, _)| plan.maps.clone()));
         entries
     }
-}
-
-/// Whether a family is there without these events: what they need not every kernel has, and the others do not need them.
-fn may_be_off(kind: Kind) -> bool {
-    kind == Kind::WAIT_THROTTLE
 }
 
 /// Whether records of this kind say in which context the kernel was.

@@ -120,12 +120,12 @@ impl ProbeFamily for Block {
             family: Family::Block,
             object: ObjectBytes::Builtin,
             events: vec![
-                EventPlan { kind: Kind::BLOCK_MERGE, name: "block.merge", rungs: rungs(&MERGES, &[REQUEST]) },
-                EventPlan {
-                    kind: Kind::BLOCK_REQUEST,
-                    name: "block.request",
-                    rungs: rungs(&REQUESTS, &[DISK, BIO, REQUEST, ISSUED, Needs::ANCESTORS]),
-                },
+                EventPlan::new(Kind::BLOCK_MERGE, "block.merge", rungs(&MERGES, &[REQUEST])),
+                EventPlan::new(
+                    Kind::BLOCK_REQUEST,
+                    "block.request",
+                    rungs(&REQUESTS, &[DISK, BIO, REQUEST, ISSUED, Needs::ANCESTORS]),
+                ),
             ],
             sample_one_in: self.sample_one_in,
             min_duration_ns: u64::try_from(self.min_duration.as_nanos()).unwrap_or(u64::MAX),

@@ -128,7 +128,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
         sealed::Plan(FamilyPlan {
             family: Family::User,
             object: ObjectBytes::User(self.object),
-            events: vec![EventPlan { kind: E::KIND, name: E::NAME, rungs }],
+            events: vec![EventPlan::new(E::KIND, E::NAME, rungs)],
             sample_one_in: self.sample_one_in,
             min_duration_ns: 0,
             globals: Vec::new(),

@@ -99,7 +99,7 @@ fn rungs(pairs: &[Pair]) -> Vec<RungPlan> {
 impl ProbeFamily for Irq {
     fn plan(self) -> sealed::Plan {
         // Hardware interrupts first: a softirq's time is without theirs.
-        let event = |kind, name, pairs| EventPlan { kind, name, rungs: rungs(pairs) };
+        let event = |kind, name, pairs| EventPlan::new(kind, name, rungs(pairs));
         sealed::Plan(FamilyPlan {
             family: Family::Irq,
             object: ObjectBytes::Builtin,

@@ -1,7 +1,4 @@
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use kprobe_core::{
     abi::{Family, Kind},
@@ -10,7 +7,7 @@ use kprobe_core::{
 
 use super::{
     EventPlan, FamilyPlan, Needs, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan, TRACE_EVENT, When, Yields,
-    plan::sealed,
+    plan::{call_number, sealed, secret},
 };
 
 /// Locks: one [`LockFutex`] for each wait for a futex, with the thread that ended it, one [`LockFutexWake`] for each call
@@ -185,17 +182,14 @@ impl ProbeFamily for Lock {
         let mut events = Vec::new();
         if self.futex {
             // The same programs make both.
-            events.push(EventPlan { kind: Kind::LOCK_FUTEX, name: "lock.futex", rungs: futex_rungs() });
+            events.push(EventPlan::new(Kind::LOCK_FUTEX, "lock.futex", futex_rungs()));
             let name = "lock.futex_wake";
-            events.push(EventPlan { kind: Kind::LOCK_FUTEX_WAKE, name, rungs: futex_rungs() });
+            events.push(EventPlan::new(Kind::LOCK_FUTEX_WAKE, name, futex_rungs()));
         }
         if self.contention {
             let name = "lock.contention";
-            events.push(EventPlan { kind: Kind::LOCK_CONTENTION, name, rungs: contention_rungs() });
+            events.push(EventPlan::new(Kind::LOCK_CONTENTION, name, contention_rungs()));
         }
-        let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes().to_vec();
-        // The kernel's own addresses are nobody's business: the secret is another for each recording.
-        let secret = || RandomState::new().hash_one(()).to_le_bytes();
         sealed::Plan(FamilyPlan {
             family: Family::Lock,
             object: ObjectBytes::Builtin,
@@ -203,9 +197,9 @@ impl ProbeFamily for Lock {
             sample_one_in: self.sample_one_in,
             min_duration_ns: u64::try_from(self.min_duration.as_nanos()).unwrap_or(u64::MAX),
             globals: vec![
-                ("LOCK_FUTEX_NR", number(libc::SYS_futex)),
-                ("LOCK_RESTART_NR", number(libc::SYS_restart_syscall)),
-                ("LOCK_SECRET", [secret(), secret()].concat()),
+                ("LOCK_FUTEX_NR", call_number(libc::SYS_futex)),
+                ("LOCK_RESTART_NR", call_number(libc::SYS_restart_syscall)),
+                ("LOCK_SECRET", secret()),
             ],
             maps: Vec::new(),
             allowed: Vec::new(),

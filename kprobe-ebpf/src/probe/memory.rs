@@ -56,29 +56,29 @@ impl sealed::Sealed for Memory {}
 impl ProbeFamily for Memory {
     fn plan(self) -> sealed::Plan {
         let events = vec![
-            EventPlan {
-                kind: Kind::MEMORY_FAULT_MAJOR,
-                name: "memory.fault_major",
-                rungs: faults(
+            EventPlan::new(
+                Kind::MEMORY_FAULT_MAJOR,
+                "memory.fault_major",
+                faults(
                     true,
                     "memory_fault_major_exit",
                     "memory_fault_major_kretprobe",
                     ("memory_fault_major_perf", SoftwareEvent::MajorFaults),
                 ),
-            },
-            EventPlan {
-                kind: Kind::MEMORY_FAULT_MINOR,
-                name: "memory.fault_minor",
-                rungs: faults(
+            ),
+            EventPlan::new(
+                Kind::MEMORY_FAULT_MINOR,
+                "memory.fault_minor",
+                faults(
                     false,
                     "memory_fault_minor_exit",
                     "memory_fault_minor_kretprobe",
                     ("memory_fault_minor_perf", SoftwareEvent::MinorFaults),
                 ),
-            },
-            EventPlan { kind: Kind::MEMORY_RECLAIM, name: "memory.reclaim", rungs: reclaim() },
-            EventPlan { kind: Kind::MEMORY_COMPACTION, name: "memory.compaction", rungs: compaction() },
-            EventPlan { kind: Kind::MEMORY_OOM_KILL, name: "memory.oom_kill", rungs: oom_kill() },
+            ),
+            EventPlan::new(Kind::MEMORY_RECLAIM, "memory.reclaim", reclaim()),
+            EventPlan::new(Kind::MEMORY_COMPACTION, "memory.compaction", compaction()),
+            EventPlan::new(Kind::MEMORY_OOM_KILL, "memory.oom_kill", oom_kill()),
         ];
         sealed::Plan(FamilyPlan {
             family: Family::Memory,

@@ -251,10 +251,10 @@ impl ProbeFamily for Paths {
     fn plan(self) -> sealed::Plan {
         let mut events = Vec::new();
         if self.exec {
-            events.push(EventPlan { kind: Kind::PATH_EXEC, name: "path.exec", rungs: exec() });
+            events.push(EventPlan::new(Kind::PATH_EXEC, "path.exec", exec()));
         }
         if self.open {
-            events.push(EventPlan { kind: Kind::PATH_OPEN, name: "path.open", rungs: open() });
+            events.push(EventPlan::new(Kind::PATH_OPEN, "path.open", open()));
         }
         let entries = u32::try_from(self.allowed.len()).unwrap_or(u32::MAX).max(1);
         let allowed = (0..).zip(self.allowed).map(|(entry, path)| Allowed { entry, path });

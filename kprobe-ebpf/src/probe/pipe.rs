@@ -160,8 +160,8 @@ impl ProbeFamily for Pipes {
             family: Family::Pipe,
             object: ObjectBytes::Builtin,
             events: vec![
-                EventPlan { kind: Kind::PIPE_WRITE, name: "pipe.write", rungs: rungs() },
-                EventPlan { kind: Kind::PIPE_READ, name: "pipe.read", rungs: rungs() },
+                EventPlan::new(Kind::PIPE_WRITE, "pipe.write", rungs()),
+                EventPlan::new(Kind::PIPE_READ, "pipe.read", rungs()),
             ],
             sample_one_in: self.sample_one_in,
             min_duration_ns: 0,

@@ -1,4 +1,7 @@
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher as _, RandomState},
+};
 
 use kprobe_core::{
     abi::{Family, Kind},
@@ -61,6 +64,25 @@ pub(crate) struct EventPlan {
     pub(crate) kind: Kind,
     pub(crate) name: &'static str,
     pub(crate) rungs: Vec<RungPlan>,
+    /// The family is there without it: what it needs not every kernel has, and the family's other events do not need it.
+    pub(crate) may_be_off: bool,
+}
+
+impl EventPlan {
+    pub(crate) fn new(kind: Kind, name: &'static str, rungs: Vec<RungPlan>) -> Self {
+        Self { kind, name, rungs, may_be_off: false }
+    }
+}
+
+/// The number of a system call, as a global of a program.
+pub(crate) fn call_number(number: i64) -> Vec<u8> {
+    u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes().to_vec()
+}
+
+/// With which programs make numbers of the kernel's addresses, which are nobody's business: another for each recording.
+pub(crate) fn secret() -> Vec<u8> {
+    let word = || RandomState::new().hash_one(()).to_le_bytes();
+    [word(), word()].concat()
 }
 
 /// One way to get an event: these programs, all of them or none.

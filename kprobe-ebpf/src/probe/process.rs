@@ -46,10 +46,8 @@ impl ProbeFamily for Process {
         const EXEC_EVENT: Needs = Needs(When::Always, &["OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXEC_OLD_PID"]);
         const EXIT_EVENT: Needs =
             Needs(When::GroupDead, &["OFF_TRACE_EVENT_RAW_SCHED_PROCESS_EXIT_GROUP_DEAD"]);
-        let event = |kind, name, btf, raw, tracepoint, needs: &[Needs]| EventPlan {
-            kind,
-            name,
-            rungs: tracepoint_rungs(btf, raw, tracepoint, needs),
+        let event = |kind, name, btf, raw, tracepoint, needs: &[Needs]| {
+            EventPlan::new(kind, name, tracepoint_rungs(btf, raw, tracepoint, needs))
         };
         let mut events = vec![
             event(

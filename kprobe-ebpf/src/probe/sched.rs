@@ -64,30 +64,25 @@ impl ProbeFamily for Sched {
         const PLACED: &[Needs] = &[Needs::IDS, PRIO, CPU, Needs::ANCESTORS];
         let mut events = Vec::new();
         if self.switch {
-            events.push(EventPlan {
-                kind: Kind::SCHED_SWITCH,
-                name: "sched.switch",
-                rungs: tracepoint_rungs("sched_switch_btf", "sched_switch_raw", "sched_switch", SWITCH),
-            });
+            events.push(EventPlan::new(
+                Kind::SCHED_SWITCH,
+                "sched.switch",
+                tracepoint_rungs("sched_switch_btf", "sched_switch_raw", "sched_switch", SWITCH),
+            ));
         }
         if self.waking {
-            events.push(EventPlan {
-                kind: Kind::SCHED_WAKING,
-                name: "sched.waking",
-                rungs: tracepoint_rungs("sched_waking_btf", "sched_waking_raw", "sched_waking", PLACED),
-            });
+            events.push(EventPlan::new(
+                Kind::SCHED_WAKING,
+                "sched.waking",
+                tracepoint_rungs("sched_waking_btf", "sched_waking_raw", "sched_waking", PLACED),
+            ));
         }
         if self.migrate {
-            events.push(EventPlan {
-                kind: Kind::SCHED_MIGRATE,
-                name: "sched.migrate",
-                rungs: tracepoint_rungs(
-                    "sched_migrate_btf",
-                    "sched_migrate_raw",
-                    "sched_migrate_task",
-                    PLACED,
-                ),
-            });
+            events.push(EventPlan::new(
+                Kind::SCHED_MIGRATE,
+                "sched.migrate",
+                tracepoint_rungs("sched_migrate_btf", "sched_migrate_raw", "sched_migrate_task", PLACED),
+            ));
         }
         sealed::Plan(FamilyPlan {
             family: Family::Sched,

@@ -77,7 +77,7 @@ impl ProbeFamily for Security {
         sealed::Plan(FamilyPlan {
             family: Family::Security,
             object: ObjectBytes::Builtin,
-            events: vec![EventPlan { kind: Kind::SECURITY_CAPABILITY, name: "security.capability", rungs }],
+            events: vec![EventPlan::new(Kind::SECURITY_CAPABILITY, "security.capability", rungs)],
             sample_one_in: self.sample_one_in,
             min_duration_ns: 0,
             globals: Vec::new(),

@@ -120,7 +120,7 @@ impl ProbeFamily for Syscalls {
         sealed::Plan(FamilyPlan {
             family: Family::Syscall,
             object: ObjectBytes::Builtin,
-            events: vec![EventPlan { kind: Kind::SYSCALL, name: "syscall", rungs }],
+            events: vec![EventPlan::new(Kind::SYSCALL, "syscall", rungs)],
             sample_one_in: self.sample_one_in,
             min_duration_ns: u64::try_from(self.min_duration.as_nanos()).unwrap_or(u64::MAX),
             globals: vec![

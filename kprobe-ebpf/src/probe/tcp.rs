@@ -229,7 +229,7 @@ fn tracepoint(
 
 impl ProbeFamily for Tcp {
     fn plan(self) -> sealed::Plan {
-        let event = |kind, name, rungs| EventPlan { kind, name, rungs };
+        let event = |kind, name, rungs| EventPlan::new(kind, name, rungs);
         let events = vec![
             event(
                 Kind::TCP_RECV,

@@ -183,8 +183,8 @@ impl ProbeFamily for Udp {
             family: Family::Udp,
             object: ObjectBytes::Builtin,
             events: vec![
-                EventPlan { kind: Kind::UDP_SEND, name: "udp.send", rungs: send() },
-                EventPlan { kind: Kind::UDP_RECV, name: "udp.recv", rungs: recv() },
+                EventPlan::new(Kind::UDP_SEND, "udp.send", send()),
+                EventPlan::new(Kind::UDP_RECV, "udp.recv", recv()),
             ],
             sample_one_in: self.sample_one_in,
             min_duration_ns: 0,

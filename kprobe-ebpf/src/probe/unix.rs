@@ -101,8 +101,8 @@ impl ProbeFamily for UnixStreams {
             family: Family::Unix,
             object: ObjectBytes::Builtin,
             events: vec![
-                EventPlan { kind: Kind::UNIX_SEND, name: "unix.send", rungs: rungs() },
-                EventPlan { kind: Kind::UNIX_RECV, name: "unix.recv", rungs: rungs() },
+                EventPlan::new(Kind::UNIX_SEND, "unix.send", rungs()),
+                EventPlan::new(Kind::UNIX_RECV, "unix.recv", rungs()),
             ],
             sample_one_in: self.sample_one_in,
             min_duration_ns: 0,

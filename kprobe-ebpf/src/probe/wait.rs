@@ -1,8 +1,4 @@
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    str::FromStr as _,
-    time::Duration,
-};
+use std::{str::FromStr as _, time::Duration};
 
 use kprobe_core::{
     abi::{Family, Kind, SYSCALL_TABLE, WaitCall},
@@ -12,7 +8,8 @@ use syscalls::Sysno;
 
 use super::{
     EventPlan, FUNCTION, FamilyPlan, KPROBE, Needs, ObjectBytes, ProbeFamily, ProgramPlan, RungPlan,
-    TRACE_EVENT, When, Yields, plan::sealed,
+    TRACE_EVENT, When, Yields,
+    plan::{call_number, sealed, secret},
 };
 
 /// Waits: one [`WaitBlocked`] for each time that a thread gave up its CPU because it could not go on, with what it waited for,
@@ -304,16 +301,16 @@ impl sealed::Sealed for Wait {}
 
 impl ProbeFamily for Wait {
     fn plan(self) -> sealed::Plan {
-        let mut events = vec![EventPlan { kind: Kind::WAIT_BLOCKED, name: "wait.blocked", rungs: blocked() }];
+        let mut events = vec![EventPlan::new(Kind::WAIT_BLOCKED, "wait.blocked", blocked())];
         if self.epoll {
-            events.push(EventPlan { kind: Kind::WAIT_EPOLL, name: "wait.epoll", rungs: epoll() });
+            events.push(EventPlan::new(Kind::WAIT_EPOLL, "wait.epoll", epoll()));
         }
         if self.throttle {
-            events.push(EventPlan { kind: Kind::WAIT_THROTTLE, name: "wait.throttle", rungs: throttle() });
+            events.push(EventPlan {
+                may_be_off: true,
+                ..EventPlan::new(Kind::WAIT_THROTTLE, "wait.throttle", throttle())
+            });
         }
-        let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes().to_vec();
-        // The kernel's own addresses are nobody's business: the secret is another for each recording.
-        let secret = || RandomState::new().hash_one(()).to_le_bytes();
         let cgroups = if self.throttle { MOST_CGROUPS } else { 1 };
         sealed::Plan(FamilyPlan {
             family: Family::Wait,
@@ -323,8 +320,8 @@ impl ProbeFamily for Wait {
             min_duration_ns: u64::try_from(self.min_duration.as_nanos()).unwrap_or(u64::MAX),
             globals: vec![
                 ("WAIT_CALLS", calls()),
-                ("WAIT_EPOLL_CTL_NR", number(libc::SYS_epoll_ctl)),
-                ("WAIT_SECRET", [secret(), secret()].concat()),
+                ("WAIT_EPOLL_CTL_NR", call_number(libc::SYS_epoll_ctl)),
+                ("WAIT_SECRET", secret()),
             ],
             maps: vec![("WAITS", MOST_THREADS), ("THROTTLED", cgroups), ("CONCERNED", cgroups)],
             allowed: Vec::new(),

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kprobe_core::{
-    abi::wait_class as class,
-    event::{EpollOp, Tgid, WaitBlocked, WaitEpoll, WaitKey, WakeContext},
-};
+use kprobe_core::event::{EpollOp, Tgid, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WakeContext};
 use kprobe_ebpf::{Filter, Recorder, Wait};
 
 use crate::support::{
@@ -159,7 +156,7 @@ fn by_timer(name: &str, wait: &WaitBlocked, is_own: bool) -> Option<WaitKey> {
     };
     assert!(matches!(waker.context, Some(WakeContext::Hardirq | WakeContext::Softirq)), "{name}: {wait:?}");
     let key = waker.key.unwrap_or_else(|| panic!("{name}: {wait:?}"));
-    assert_eq!((key.class.0, waker.timed_out, key.call), (class::TIMER, is_own, None), "{name}: {wait:?}");
+    assert_eq!((key.class, waker.timed_out, key.call), (WaitClass::TIMER, is_own, None), "{name}: {wait:?}");
     Some(key)
 }
 
@@ -194,25 +191,28 @@ fn on_pipes_and_sockets(found: &Found<'_>) {
     {
         found.check(name, |wait, told| {
             let woken = by_thread(name, wait, told, Some(call));
-            assert_eq!((wait.key.class.0, woken.class.0), (class::PIPE, class::PIPE), "{name}: {wait:?}");
+            assert_eq!((wait.key.class, woken.class), (WaitClass::PIPE, WaitClass::PIPE), "{name}: {wait:?}");
             assert!(is_inode(&wait.key, told) && is_inode(&woken, told), "{name}: {wait:?} {told:?}");
             assert!(wait.key.is_same(&woken) && wait.state.letter() == "S");
         });
     }
     found.check("poll", |wait, told| {
         let woken = by_thread("poll", wait, told, WRITE);
-        assert_eq!((wait.key.class.0, wait.key.object, woken.class.0), (class::POLL, Some(2), class::PIPE));
+        assert_eq!(
+            (wait.key.class, wait.key.object, woken.class),
+            (WaitClass::POLL, Some(2), WaitClass::PIPE)
+        );
         assert!(is_inode(&woken, told), "{wait:?} {told:?}");
     });
     found.check("unix", |wait, told| {
         let woken = by_thread("unix", wait, told, WRITE);
-        assert_eq!((wait.key.class.0, woken.class.0), (class::SOCKET, class::SOCKET));
+        assert_eq!((wait.key.class, woken.class), (WaitClass::SOCKET, WaitClass::SOCKET));
         assert!(is_socket(&wait.key, told) && is_socket(&woken, told), "{wait:?}");
         assert!(wait.key.is_same(&woken) && wait.key.fd != woken.fd, "{wait:?}");
     });
     for name in ["accept", "tcp"] {
         found.check(name, |wait, told| {
-            assert!(wait.key.class.0 == class::SOCKET && is_socket(&wait.key, told), "{name}: {wait:?}");
+            assert!(wait.key.class == WaitClass::SOCKET && is_socket(&wait.key, told), "{name}: {wait:?}");
             let waker = wait.waker.unwrap_or_else(|| panic!("{name}: {wait:?}"));
             let woken = waker.key.unwrap_or_else(|| panic!("{name}: {wait:?}"));
             assert!(wait.key.is_same(&woken) && is_socket(&woken, told), "{name}: {wait:?}");
@@ -232,7 +232,7 @@ fn on_counters(found: &Found<'_>) -> Option<u64> {
     let numbers = ["eventfd", "eventfd-again"].map(|name| {
         found.check(name, |wait, told| {
             let woken = by_thread(name, wait, told, WRITE);
-            assert_eq!((wait.key.class.0, woken.class.0), (class::EVENTFD, class::EVENTFD));
+            assert_eq!((wait.key.class, woken.class), (WaitClass::EVENTFD, WaitClass::EVENTFD));
             assert!(wait.key.is_same(&woken), "{name}: {wait:?}");
             wait.key.object.unwrap()
         })
@@ -253,43 +253,43 @@ fn sets(found: &Found<'_>, lines: &[String], counter: Option<u64>) {
     assert_eq!(done, [(EpollOp::ADD, fds[0]), (EpollOp::ADD, fds[1]), (EpollOp::DEL, fds[1])]);
     let set = Some(changes[0].epoll);
     assert!(changes.iter().all(|change| change.epfd.to_string() == epfd && Some(change.epoll) == set));
-    let of_member = |class| changes.iter().find(|change| change.member.class.0 == class).unwrap().member;
-    assert!(counter.is_none() || of_member(class::EVENTFD).object == counter);
-    for (name, on) in [("epoll-eventfd", class::EVENTFD), ("epoll-pipe", class::PIPE)] {
+    let of_member = |class| changes.iter().find(|change| change.member.class == class).unwrap().member;
+    assert!(counter.is_none() || of_member(WaitClass::EVENTFD).object == counter);
+    for (name, on) in [("epoll-eventfd", WaitClass::EVENTFD), ("epoll-pipe", WaitClass::PIPE)] {
         found.check(name, |wait, told| {
             let woken = by_thread(name, wait, told, WRITE);
-            assert_eq!((wait.key.class.0, wait.key.object), (class::EPOLL, set), "{wait:?}");
+            assert_eq!((wait.key.class, wait.key.object), (WaitClass::EPOLL, set), "{wait:?}");
             assert!(woken.is_same(&of_member(on)), "{name}: {wait:?} {changes:?}");
             assert!(name != "epoll-pipe" || is_inode(&woken, told), "{wait:?} {told:?}");
         });
     }
     found.check("epoll-limit", |wait, _| {
-        assert_eq!((wait.key.class.0, wait.key.object), (class::EPOLL, set), "{wait:?}");
+        assert_eq!((wait.key.class, wait.key.object), (WaitClass::EPOLL, set), "{wait:?}");
         by_timer("epoll-limit", wait, true);
     });
 }
 
 fn on_signals_and_files(found: &Found<'_>) {
-    for (name, on) in [("signalfd", class::SIGNALFD), ("signal", class::SIGNAL)] {
+    for (name, on) in [("signalfd", WaitClass::SIGNALFD), ("signal", WaitClass::SIGNAL)] {
         found.check(name, |wait, told| {
             let woken = by_thread(name, wait, told, Some(libc::SYS_tgkill));
-            assert_eq!((wait.key.class.0, woken.class.0), (on, class::SIGNAL), "{name}: {wait:?}");
+            assert_eq!((wait.key.class, woken.class), (on, WaitClass::SIGNAL), "{name}: {wait:?}");
             assert_eq!(wait.key.object.is_some(), name == "signalfd");
         });
     }
     found.check("inotify", |wait, told| {
         let woken = by_thread("inotify", wait, told, Some(libc::SYS_openat));
-        assert_eq!((wait.key.class.0, woken.class.0), (class::INOTIFY, class::CALL), "{wait:?}");
+        assert_eq!((wait.key.class, woken.class), (WaitClass::INOTIFY, WaitClass::CALL), "{wait:?}");
     });
 }
 
 fn on_time(found: &Found<'_>) {
     found.check("nanosleep", |wait, _| {
-        assert_eq!((wait.key.class.0, wait.key.object), (class::SLEEP, None));
+        assert_eq!((wait.key.class, wait.key.object), (WaitClass::SLEEP, None));
         by_timer("nanosleep", wait, true);
     });
     found.check("timerfd", |wait, _| {
-        assert_eq!(wait.key.class.0, class::TIMERFD);
+        assert_eq!(wait.key.class, WaitClass::TIMERFD);
         if let Some(woken) = by_timer("timerfd", wait, false) {
             assert!(wait.key.is_same(&woken), "{wait:?}");
         }
@@ -297,18 +297,19 @@ fn on_time(found: &Found<'_>) {
 }
 
 fn on_threads(found: &Found<'_>) {
-    let same = [("futex", class::FUTEX, libc::SYS_futex), ("semaphore", class::QUEUE, libc::SYS_semop)];
+    let same =
+        [("futex", WaitClass::FUTEX, libc::SYS_futex), ("semaphore", WaitClass::QUEUE, libc::SYS_semop)];
     for (name, on, call) in same {
         found.check(name, |wait, told| {
             let woken = by_thread(name, wait, told, Some(call));
-            assert_eq!((wait.key.class.0, wait.key.object), (on, Some(told.object)), "{name}: {wait:?}");
+            assert_eq!((wait.key.class, wait.key.object), (on, Some(told.object)), "{name}: {wait:?}");
             assert!(wait.key.is_same(&woken), "{name}: {wait:?}");
         });
     }
-    for (name, on) in [("child", class::CHILD), ("pidfd", class::PIDFD)] {
+    for (name, on) in [("child", WaitClass::CHILD), ("pidfd", WaitClass::PIDFD)] {
         found.check(name, |wait, told| {
             let woken = by_thread(name, wait, told, None);
-            assert_eq!((wait.key.class.0, woken.class.0), (on, class::EXIT), "{name}: {wait:?}");
+            assert_eq!((wait.key.class, woken.class), (on, WaitClass::EXIT), "{name}: {wait:?}");
             let is_told = wait.key.object == Some(told.object);
             assert!(wait.key.object.is_some() && (name != "child" || is_told), "{name}: {wait:?}");
         });

@@ -11,13 +11,12 @@ use kprobe_core::abi::{
 use super::thing::Thing;
 use crate::{
     args::Args,
-    context,
+    block, context,
     frozen::{Frozen, masked},
     kernel,
     memory::{Direct, Object, Probed},
     offsets::{
-        OFF_GENDISK_FIRST_MINOR, OFF_GENDISK_MAJOR, OFF_HRTIMER_SLEEPER_TASK, OFF_PROCESS_TIMER_TASK,
-        OFF_REQUEST___SECTOR, OFF_TIMERFD_CTX_T_TMR,
+        OFF_HRTIMER_SLEEPER_TASK, OFF_PROCESS_TIMER_TASK, OFF_REQUEST___SECTOR, OFF_TIMERFD_CTX_T_TMR,
     },
 };
 
@@ -162,12 +161,11 @@ pub fn timer_began(args: Args) {
 pub fn completed(args: Args) {
     let Some(slot) = here() else { return };
     let request = args.object::<Direct>(0);
-    let disk = kernel::block::disk_of_request(request);
     let delivery = Delivery {
         object: request.load(&OFF_REQUEST___SECTOR),
         owner: 0,
         // 0, which no disk has, if it is for none.
-        device: disk.load::<u32>(&OFF_GENDISK_MAJOR) << 20 | disk.load::<u32>(&OFF_GENDISK_FIRST_MINOR),
+        device: block::device(kernel::block::disk_of_request(request)),
         class: wait_class::REQUEST.into(),
     };
     // SAFETY: see `of`.

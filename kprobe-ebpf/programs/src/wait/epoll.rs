@@ -1,6 +1,5 @@
 //! Which descriptors are in which set.
 
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use kprobe_core::abi::{WaitEpoll, wait_class};
 
 use super::thing::Thing;
@@ -9,6 +8,7 @@ use crate::{
     emit::{emit, now},
     filter,
     frozen::WAIT_EPOLL_CTL_NR,
+    kernel,
     memory::{Direct, Object},
     offsets::{OFF_ARG_0, OFF_ARG_1, OFF_ARG_2},
     storage,
@@ -28,8 +28,7 @@ pub fn controlled(source: impl Source) {
     if current.is_compat() || !filter::selects_current(who.thread()) {
         return;
     }
-    // SAFETY: the helper takes a task, which the verifier makes sure of.
-    let regs = Object::<Direct>::new(unsafe { bpf_task_pt_regs(task) } as *const u8);
+    let regs = kernel::registers(task);
     let set = Thing::of_fd(current, regs.load(&OFF_ARG_0));
     if set.class != wait_class::EPOLL.into() {
         // Another thread has closed it meanwhile.

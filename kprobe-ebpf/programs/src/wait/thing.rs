@@ -1,6 +1,6 @@
 //! What a thread waits for, or wakes others for: as far as the registers of its call, its descriptors and its flags tell.
 
-use aya_ebpf::{bindings::task_struct, helpers::generated::bpf_task_pt_regs};
+use aya_ebpf::bindings::task_struct;
 use kprobe_core::abi::{
     SYSCALL_TABLE, WAIT_HAS_COOKIE, WAIT_HAS_DEVICE, WAIT_HAS_FD, WAIT_HAS_OBJECT, WaitCall, wait_class,
 };
@@ -8,6 +8,7 @@ use kprobe_core::abi::{
 use crate::{
     file::{File, S_IFBLK, S_IFCHR, S_IFIFO, S_IFSOCK},
     frozen::{WAIT_CALLS, WAIT_SECRET},
+    kernel,
     memory::{Direct, Object, Probed},
     offsets::{
         OFF_ARG_0, OFF_ARG_1, OFF_ARG_2, OFF_ARG_4, OFF_SOCK_COMMON_SKC_COOKIE, OFF_SOCK_COMMON_SKC_FAMILY,
@@ -219,8 +220,7 @@ impl Doing {
         if side == Side::Wakes && current.is_exiting() {
             return Self::class(wait_class::EXIT);
         }
-        // SAFETY: the helper takes a task, which the verifier makes sure of.
-        let regs = Object::<Direct>::new(unsafe { bpf_task_pt_regs(task) } as *const u8);
+        let regs = kernel::registers(task);
         if regs.load::<u64>(&OFF_USER_IP) == 0 {
             // A thread of the kernel that belongs to a process: of `io_uring`, for example.
             return Self::class(wait_class::KERNEL);

@@ -1,6 +1,5 @@
-use kprobe_core::{
-    abi::wait_class as class,
-    event::{Arch, WaitBlocked, WaitEpoll, WaitKey, WaitThrottle, WakeContext, Waker},
+use kprobe_core::event::{
+    Arch, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WaitThrottle, WakeContext, Waker,
 };
 
 use super::{
@@ -27,9 +26,9 @@ fn put_waker(line: &mut Line<'_>, event: &WaitBlocked, by: &Waker, arch: Arch, w
             line.styled(WHO, format_args!("{waker}"));
             let Some(key) = key else { return };
             put_call(line, key, arch);
-            match key.class.0 {
-                class::EXIT => line.put(format_args!(", which ends")),
-                class::CALL | class::FAULT | class::KERNEL => {}
+            match key.class {
+                WaitClass::EXIT => line.put(format_args!(", which ends")),
+                WaitClass::CALL | WaitClass::FAULT | WaitClass::KERNEL => {}
                 _ if key.is_same(&event.key) => {}
                 _ => {
                     line.put(format_args!(" for "));
@@ -53,13 +52,13 @@ fn put_thing(line: &mut Line<'_>, key: &WaitKey) {
         line.put(format_args!("{name}"));
         return;
     };
-    match (key.class.0, key.device) {
-        (class::REQUEST, Some(device)) => line.put(format_args!("{name} at sector {object} on {device}")),
-        (class::PIPE, _) | (class::SOCKET, None) => line.put(format_args!("{name}:[{object}]")),
+    match (key.class, key.device) {
+        (WaitClass::REQUEST, Some(device)) => line.put(format_args!("{name} at sector {object} on {device}")),
+        (WaitClass::PIPE, _) | (WaitClass::SOCKET, None) => line.put(format_args!("{name}:[{object}]")),
         (_, Some(device)) => line.put(format_args!("{name} {object} on {device}")),
-        (class::FUTEX, None) => line.put(format_args!("{name} {object:#x}")),
-        (class::POLL, None) => line.put(format_args!("{name} of {object}")),
-        (class::CHILD | class::QUEUE, None) => line.put(format_args!("{name} {object}")),
+        (WaitClass::FUTEX, None) => line.put(format_args!("{name} {object:#x}")),
+        (WaitClass::POLL, None) => line.put(format_args!("{name} of {object}")),
+        (WaitClass::CHILD | WaitClass::QUEUE, None) => line.put(format_args!("{name} {object}")),
         _ => line.put(format_args!("{name} {object:#018x}")),
     }
 }
