@@ -27,6 +27,8 @@ const EMPTY: usize = 1;
 const CLOCK: usize = 2;
 const RECORDED: usize = 3;
 const SUMMED: usize = 4;
+/// Ours that sum up, for another process.
+const REFUSED: usize = 5;
 
 /// Bytes of the ring that a loop of records fills.
 const RING_BYTES: u32 = 256 << 10;
@@ -37,6 +39,7 @@ const RUNS: u32 = RING_BYTES / (MANY * (RECORD as u32 + 8)) - 1;
 pub(crate) fn measure(effort: Effort) -> Result<(Vec<Row>, String)> {
     let shape = SHAPE.scaled(effort);
     let (mut workload, mut recorder) = (Workload::start()?, OurRecorder::start()?);
+    let idle = Workload::start()?;
     let tgid = workload.pid();
     let mut turn = |who: usize, watch: &mut Watch| {
         let _pair = match who {
@@ -47,15 +50,24 @@ pub(crate) fn measure(effort: Effort) -> Result<(Vec<Row>, String)> {
         match who {
             RECORDED => recorder.record_switches(tgid)?,
             SUMMED => recorder.sum_up_switches(tgid)?,
+            REFUSED => recorder.sum_up_switches(idle.pid())?,
             _ => {}
         }
         let calls = watch.over(&[tgid, recorder.pid()], || workload.ping_pong(shape))?;
-        if matches!(who, RECORDED | SUMMED) {
-            check(calls, recorder.stop()?)?;
+        match who {
+            RECORDED | SUMMED => check(calls, recorder.stop()?)?,
+            REFUSED => {
+                let recorded = recorder.stop()?;
+                ensure!(
+                    recorded.calls + recorded.others < calls.made / 100,
+                    "of who does nothing: {recorded}"
+                );
+            }
+            _ => {}
         }
         Ok(Some(calls.ns_per_call()))
     };
-    let rounds: Rounds<f64, 5> = effort.rounds(&mut turn)?;
+    let rounds: Rounds<f64, 6> = effort.rounds(&mut turn)?;
     let more = |who: usize| rounds.spread(|round| 100.0 * (round[who] / round[BARE] - 1.0));
     let row = |who: usize, what: &str, goal, most: f64| Row {
         test: "T7",
@@ -71,19 +83,22 @@ pub(crate) fn measure(effort: Effort) -> Result<(Vec<Row>, String)> {
         cpu: "reader not counted".to_owned(),
         turns: format!("{} ({} disturbed)", rounds.turns.len(), rounds.disturbed),
     };
+    let record = Spread::of((0..effort.alternations).map(|_| record_ns()).collect::<Result<Vec<_>>>()?);
+    // What is left of the goal when it is known whom an event is about, and when it was.
+    let left = rounds.spread(|round| {
+        round[BARE] * (1.0 + SUMMED_MORE / 100.0) - round[REFUSED] - (round[CLOCK] - round[EMPTY])
+    });
     let note = format!(
         "T7: two programs that do nothing take {}, two that ask the kernel for the time {}: less no tracer can do that says when \
          something happened. To reserve and submit a record of {RECORD} bytes takes {} more, in a loop that does nothing \
-         else; in a round there are two switches, and a wake-up or two.",
+         else; in a round there are two switches, and a wake-up or two.\n\nT7: our two programs that sum up take {} where \
+         another process is selected: what it takes to find that, without the time. With the time, {SUMMED_MORE} % leave {} \
+         a round to remember a thread at each wake-up, find it at each switch, and add to two histograms.",
         show(more(EMPTY), 1, "% more"),
         show(more(CLOCK), 1, "% more"),
-        show(
-            Spread::of(
-                (0..effort.alternations).map(|_| record_ns()).collect::<Result<Vec<_>>>()?.into_iter()
-            ),
-            1,
-            "ns"
-        ),
+        show(record, 1, "ns"),
+        show(more(REFUSED), 1, "% more"),
+        show(left, 0, "ns"),
     );
     let rows = vec![
         row(RECORDED, "recorded", "≤ 10 % more", RECORDED_MORE),

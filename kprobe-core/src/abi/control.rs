@@ -46,7 +46,7 @@ pub struct CpuState {
     pub uncounted: [u64; FAMILIES],
     /// Not 0 from when a program has the reader woken until the interrupt comes that does it (`irq_work`).
     pub wakes: u64,
-    /// The thread that runs, where the kernel sums up how long threads do.
+    /// The thread that runs, where the kernel sums up how long threads do; 0 if it was not selected when it got the CPU.
     pub runs_tid: u64,
     /// Since when: nanoseconds of `CLOCK_MONOTONIC`; 0 before the first switch.
     pub runs_since_ns: u64,

@@ -119,20 +119,29 @@ fn is_summed_up() -> bool {
 #[inline(always)]
 fn sum_up<M: Memory>(prev: Task<M>, next: Task<M>) {
     let Some(state) = Cpu::current().map(Cpu::state) else { return };
-    let (now, prev_thread, next_thread) = (now(), prev.thread(), next.thread());
-    // SAFETY: the pointer is to a map element; only this program, on this CPU, uses these words.
-    let (tid, began_ns) = unsafe {
-        let (tid, began_ns) = (&raw mut (*state).runs_tid, &raw mut (*state).runs_since_ns);
-        let before = (tid.read(), began_ns.read());
-        tid.write(next_thread.tid.into());
-        began_ns.write(now);
-        before
-    };
-    // Not the same: recording began meanwhile.
-    if tid == u64::from(prev_thread.tid) && began_ns != 0 && filter::selects_current(prev_thread) {
+    let (prev_thread, next_thread) = (prev.thread(), next.thread());
+    // SAFETY: the pointers are to a map element; only this program, on this CPU, uses these words.
+    let (runs_tid, runs_since_ns) = unsafe { (&raw mut (*state).runs_tid, &raw mut (*state).runs_since_ns) };
+    // SAFETY: likewise.
+    let (tid, began_ns) = unsafe { (runs_tid.read(), runs_since_ns.read()) };
+    // 0, which no selected thread has, if whoever runs was not selected when it got the CPU.
+    let has_run = tid != 0 && tid == u64::from(prev_thread.tid);
+    let is_next_selected = filter::selects(next, next_thread);
+    if !has_run && !is_next_selected {
+        // SAFETY: likewise.
+        unsafe { runs_tid.write(0) };
+        return;
+    }
+    let now = now();
+    // SAFETY: likewise.
+    unsafe {
+        runs_tid.write(if is_next_selected { next_thread.tid.into() } else { 0 });
+        runs_since_ns.write(now);
+    }
+    if has_run && filter::selects_current(prev_thread) {
         aggregate::count(CurrentTask(prev), Kind::SCHED_SWITCH, since(began_ns, now));
     }
-    if !filter::selects(next, next_thread) {
+    if !is_next_selected {
         return;
     }
     let Some(ready) = READY.find(next.address().cast_mut().cast()) else { return };
