@@ -270,6 +270,10 @@ offsets! {
     OFF_TIMERFD_CTX_T_TMR = timerfd_ctx.t.tmr;
     OFF_CFS_RQ_TG = cfs_rq.tg;
     OFF_CFS_RQ_RQ = cfs_rq.rq;
+    OFF_CFS_RQ_RUNTIME_ENABLED = cfs_rq.runtime_enabled;
+    OFF_CFS_RQ_RUNTIME_REMAINING = cfs_rq.runtime_remaining;
+    /// Since Linux 6.18, where threads are stopped one by one. May be absent.
+    OFF_CFS_RQ_THROTTLED_LIMBO_LIST = cfs_rq.throttled_limbo_list;
     OFF_RQ_CPU = rq.cpu;
     OFF_TASK_GROUP_CSS_CGROUP = task_group.css.cgroup;
     OFF_CGROUP_ROOT = cgroup.root;

@@ -222,11 +222,6 @@ impl Arguments {
             }
         }
         other_functions.retain(|function, _| !right.contains(function));
-        if btf.member_offset("cfs_rq", "throttled_limbo_list").is_ok() {
-            let reason =
-                "unthrottle_cfs_rq may let nothing go on, where threads are stopped one by one (Linux 6.18)";
-            other_functions.insert("unthrottle_cfs_rq", reason.to_owned());
-        }
         let has = |tracepoint, at: usize, expected| {
             types(btf, tracepoint)
                 .is_some_and(|types| types.get(at).is_some_and(|found| is_of(found, expected)))

@@ -265,6 +265,8 @@ fn throttle() -> Vec<RungPlan> {
         &[
             "OFF_CFS_RQ_TG",
             "OFF_CFS_RQ_RQ",
+            "OFF_CFS_RQ_RUNTIME_ENABLED",
+            "OFF_CFS_RQ_RUNTIME_REMAINING",
             "OFF_RQ_CPU",
             "OFF_TASK_GROUP_CSS_CGROUP",
             "OFF_CGROUP_ROOT",

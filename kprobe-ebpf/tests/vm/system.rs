@@ -48,9 +48,6 @@ pub fn every_family_with(allowed: &Path) -> RecorderBuilder<impl Sized + use<>> 
     } else {
         (Need::Required, Lock::default())
     };
-    // Where threads are stopped one by one it is off: see `wait`.
-    let has_throttle = !host::kernel_release().unwrap().at_least(6, 18);
-    let wait = if has_throttle { Wait::default() } else { Wait::default().without_throttle() };
     all()
         .require(Tcp::default())
         .require(Udp::default())
@@ -59,7 +56,7 @@ pub fn every_family_with(allowed: &Path) -> RecorderBuilder<impl Sized + use<>> 
         .require(Block::default())
         .require(Memory::default().minor_faults(1))
         .require(lock)
-        .probe_with(need, wait)
+        .probe_with(need, Wait::default())
         .require(Irq::default().min_duration(Duration::ZERO))
         .require(Security::default())
         .probe_with(need, Paths::allow([allowed]).unwrap())

@@ -148,14 +148,6 @@ impl Drop for Limited {
 /// Whoever is selected, by its cgroup, by one above that, or by its process, is told when it had to stop; others are not.
 fn time_that_is_used_up() {
     const TIMES: u64 = 10;
-    if kprobe_ebpf::host::kernel_release().unwrap().at_least(6, 18) {
-        let recorder = Recorder::builder().require(Wait::default()).filter(Filter::none()).attach().unwrap();
-        let report = recorder.report();
-        let throttle = report.probes.iter().find(|probe| probe.probe == "wait.throttle").unwrap();
-        let said = throttle.refusal();
-        assert!(throttle.rung.is_none() && said.contains("stopped one by one"), "{said}");
-        return;
-    }
     let limited = Limited::new();
     let id = fs::metadata(&limited.outer).unwrap().ino();
     let cgroup = |path: &PathBuf| Filter::cgroup(path).unwrap();

@@ -24,7 +24,8 @@ use crate::{
     kernel::Ancestors,
     memory::{Direct, Object, Probed},
     offsets::{
-        OFF_CFS_RQ_RQ, OFF_CFS_RQ_TG, OFF_CGROUP_KN, OFF_CGROUP_LEVEL, OFF_CGROUP_ROOT,
+        ABSENT, OFF_CFS_RQ_RQ, OFF_CFS_RQ_RUNTIME_ENABLED, OFF_CFS_RQ_RUNTIME_REMAINING, OFF_CFS_RQ_TG,
+        OFF_CFS_RQ_THROTTLED_LIMBO_LIST, OFF_CGROUP_KN, OFF_CGROUP_LEVEL, OFF_CGROUP_ROOT,
         OFF_CGROUP_ROOT_HIERARCHY_ID, OFF_KERNFS_NODE_ID, OFF_RQ_CPU, OFF_TASK_GROUP_CSS_CGROUP,
     },
     task::Task,
@@ -133,9 +134,12 @@ pub fn ended_at(frame: Frame) {
 
 #[inline(always)]
 fn end(address: u64) {
+    let queue = Object::<Probed>::new(address as *const u8);
+    if lets_nothing_go_on(queue) {
+        return;
+    }
     // SAFETY: the map gave the pointer; the element is not freed while the program runs.
     let begin_ns = THROTTLED.get_ptr(address).map(|begin| unsafe { begin.read() });
-    let queue = Object::<Probed>::new(address as *const u8);
     let cgroup = queue.follow(&OFF_CFS_RQ_TG).follow(&OFF_TASK_GROUP_CSS_CGROUP);
     // Some groups have no cgroup.
     let is_second = !cgroup.address().is_null()
@@ -162,4 +166,13 @@ fn end(address: u64) {
         cpu: queue.follow(&OFF_CFS_RQ_RQ).load(&OFF_RQ_CPU),
         flags: if is_second { THROTTLE_HAS_CGROUP } else { 0 },
     });
+}
+
+/// Where threads are stopped one by one (Linux 6.18), those that are not yet may have used up what the cgroup was given to go
+/// on with. Then `unthrottle_cfs_rq` returns at once, and is called again.
+#[inline(always)]
+fn lets_nothing_go_on(queue: Object<Probed>) -> bool {
+    OFF_CFS_RQ_THROTTLED_LIMBO_LIST.get() != ABSENT
+        && queue.load::<i32>(&OFF_CFS_RQ_RUNTIME_ENABLED) != 0
+        && queue.load::<i64>(&OFF_CFS_RQ_RUNTIME_REMAINING) <= 0
 }
