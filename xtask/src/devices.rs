@@ -11,12 +11,13 @@ use anyhow::{Context as _, Result, bail};
 use crate::{initramfs::Entry, install::Need, kernels::Kernel, sh};
 
 const MKFS: &str = "/usr/sbin/mkfs.ext4";
+const MKFS_FAT: &str = "/usr/sbin/mkfs.vfat";
 const XZ: &str = "xz";
 /// What the host must have.
-pub(crate) const NEEDS: [Need; 2] = [(MKFS, "e2fsprogs"), (XZ, "xz-utils")];
+pub(crate) const NEEDS: [Need; 3] = [(MKFS, "e2fsprogs"), (MKFS_FAT, "dosfstools"), (XZ, "xz-utils")];
 
 /// In the order in which they are loaded. What a kernel has no module of is part of it.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 15] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
@@ -26,6 +27,12 @@ const MODULES: [&str; 9] = [
     "dm-mod",
     "dm-delay",
     "sch_netem",
+    "fat",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+    "nls_utf8",
+    "overlay",
 ];
 
 /// The kernel's modules, unpacked in `dir`; the guest loads all that are in this folder, in the order of their names.
@@ -59,11 +66,11 @@ fn find(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Arguments for two disks, new each time: `/dev/vda` with an ext4 file system, which the guest mounts at `/disk`, and
-/// `/dev/vdb` with nothing on it.
+/// Arguments for three disks, new each time: `/dev/vda` with an ext4 file system, which the guest mounts at `/disk`, `/dev/vdb`
+/// with nothing on it, and `/dev/vdc` with a FAT file system.
 pub(crate) fn disks(dir: &Path) -> Result<Vec<String>> {
     let mut arguments = Vec::new();
-    for (name, mebibytes) in [("vda", 64), ("vdb", 16)] {
+    for (name, mebibytes) in [("vda", 64), ("vdb", 16), ("vdc", 16)] {
         let path = dir.join(format!("{name}.img"));
         File::create(&path)?.set_len(mebibytes << 20)?;
         let Some(place) = path.to_str() else { bail!("{} is not UTF-8", path.display()) };
@@ -75,5 +82,6 @@ pub(crate) fn disks(dir: &Path) -> Result<Vec<String>> {
         ]);
     }
     sh::output(Command::new(MKFS).args(["-q", "-F"]).arg(dir.join("vda.img")))?;
+    sh::output(Command::new(MKFS_FAT).arg(dir.join("vdc.img")))?;
     Ok(arguments)
 }

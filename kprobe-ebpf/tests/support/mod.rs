@@ -4,6 +4,7 @@ pub mod books;
 pub mod child;
 pub mod kernel;
 pub mod memcg;
+pub mod paths;
 pub mod recording;
 pub mod rungs;
 pub mod workload;

@@ -17,6 +17,7 @@ mod irq;
 mod ladders;
 mod memory;
 mod older;
+mod path;
 mod privacy;
 mod privilege;
 mod references;
@@ -35,6 +36,7 @@ fn main() {
         privacy::trials(),
         block::trials(),
         wait::trials(),
+        path::trials(),
         irq::trials(),
         changes::trials(),
         memory::trials(),

@@ -69,6 +69,7 @@ pub fn run(text: &str) -> ! {
         "capabilities" => security::capabilities(),
         "paths" => path::opens_files(arg(0)),
         "path-mounts" => path::mounts(arg(0)),
+        "path-file-systems" => path::file_systems(arg(0)),
         "path-renames" => path::opens_while_renamed(arg(0), arg(1)),
         "path-some" => path::opens_some(arg(0)),
         "pipes" => pipe::transfers(arg(0)),

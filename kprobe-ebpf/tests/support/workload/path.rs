@@ -268,22 +268,81 @@ fn begins_programs(inside: &Path, outside: &Path) {
 }
 
 fn mount(from: &Path, to: &Path, kind: &str, flags: u64) {
-    let (from, to, kind) = (text(from), text(to), CString::new(kind).unwrap());
+    mount_with(from, to, kind, flags, "");
+}
+
+fn mount_with(from: &Path, to: &Path, kind: &str, flags: u64, options: &str) {
+    let (from, to) = (text(from), text(to));
+    let (kind, options) = (CString::new(kind).unwrap(), CString::new(options).unwrap());
     sys::must(
         libc::SYS_mount,
-        [from.as_ptr() as i64, to.as_ptr() as i64, kind.as_ptr() as i64, flags as i64, 0, 0],
+        [
+            from.as_ptr() as i64,
+            to.as_ptr() as i64,
+            kind.as_ptr() as i64,
+            flags as i64,
+            options.as_ptr() as i64,
+            0,
+        ],
     );
+}
+
+/// What is mounted from now on the process sees alone.
+fn unshare_mounts() {
+    sys::must(libc::SYS_unshare, [libc::CLONE_NEWNS.into(), 0, 0, 0, 0, 0]);
+    mount(Path::new("none"), Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE);
+}
+
+fn dir(path: PathBuf) -> PathBuf {
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Opens a file of whose number `fstat` may say something else than the kernel knows it by.
+fn touches_any(path: &Path, flags: i32) {
+    hides(path, flags);
+    println!("any {} {}", sys::pid(), hex(path.as_os_str().as_bytes()));
+}
+
+/// In a mount namespace of its own: a FAT file system, which has longer names than others, and one that lies over others. In
+/// an emulated machine.
+pub fn file_systems(id: u64) {
+    let (inside, outside) = (base(id).join("inside"), base(id).join("outside"));
+    unshare_mounts();
+    let (fat, over, layers) =
+        (dir(inside.join("fat")), dir(inside.join("over")), dir(outside.join("layers")));
+    mount_with(Path::new("/dev/vdc"), &fat, "vfat", 0, "utf8,codepage=437,iocharset=ascii");
+    touches(fat.join("A file of some length"), MAKE, &fat.join("A file of some length"));
+    // 255 bytes: as long as others' names.
+    let longest = fat.join("\u{20ac}".repeat(85));
+    cuts(&longest, Path::new(longest.file_name().unwrap()));
+    // Of what is longer nothing is recorded, nor anything of what was before.
+    cuts(&fat.join("\u{20ac}".repeat(86)), Path::new(""));
+    cuts(&fat.join("\u{20ac}".repeat(250)), Path::new(""));
+    let below = dir(fat.join("\u{20ac}".repeat(100)));
+    cuts(&below.join("file"), Path::new("file"));
+
+    mount(Path::new("none"), &layers, "tmpfs", 0);
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| dir(layers.join(name)));
+    hides(lower.join("file"), MAKE);
+    hides(dir(lower.join("sub")).join("file"), MAKE);
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    mount_with(Path::new("none"), &over, "overlay", 0, &options);
+    for name in ["file", "sub/file"] {
+        touches_any(&over.join(name), READ);
+        // Now it is copied.
+        touches_any(&over.join(name), libc::O_RDWR);
+        touches_any(&over.join(name), READ);
+    }
+    touches_any(&over.join("new"), MAKE);
+    hides(upper.join("file"), READ);
 }
 
 /// In a mount namespace of its own: files that are elsewhere under other names, and then nothing but what is allowed.
 pub fn mounts(id: u64) {
     let (inside, outside) = (base(id).join("inside"), base(id).join("outside"));
-    sys::must(libc::SYS_unshare, [libc::CLONE_NEWNS.into(), 0, 0, 0, 0, 0]);
-    mount(Path::new("none"), Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE);
-    let dir = |path: PathBuf| {
-        fs::create_dir_all(&path).unwrap();
-        path
-    };
+    unshare_mounts();
     let (part, whole) = (dir(outside.join("part")), dir(outside.join("whole")));
     let (other, memory) = (dir(inside.join("other")), dir(inside.join("memory")));
     let sub = dir(inside.join("sub"));
