@@ -8,7 +8,7 @@ use aya_ebpf::{
 use crate::{
     args::Args,
     memory::{Direct, Memory, Object, Probed},
-    offsets::{OFF_CGROUP_ANCESTORS, OFF_CGROUP_KN, OFF_KERNFS_NODE_ID},
+    offsets::{OFF_CGROUP_ANCESTORS, OFF_CGROUP_KN, OFF_KERNFS_NODE_ID, OFF_TASK_STRUCT___STATE},
     task::Task,
 };
 
@@ -48,9 +48,13 @@ pub fn current_ancestor_id(level: u32) -> u64 {
     unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) }
 }
 
-/// `sched_switch`: the state that the task enters which leaves the CPU.
+/// `sched_switch`: the state that the task enters which leaves the CPU. With a signal pending it enters none, whatever it had
+/// meant to, which is what the tracepoint passes.
 #[inline(always)]
-pub fn entered_state<M: Memory>(args: Args, _: Task<M>) -> u32 {
+pub fn entered_state<M: Memory>(args: Args, prev: Task<M>) -> u32 {
+    if prev.load::<u32>(&OFF_TASK_STRUCT___STATE) == 0 {
+        return 0;
+    }
     args.word(3) as u32
 }
 

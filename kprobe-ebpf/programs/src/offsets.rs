@@ -259,7 +259,7 @@ offsets! {
     OFF_TRACE_EVENT_RAW_CONTENTION_END_LOCK_ADDR = trace_event_raw_contention_end.lock_addr;
     OFF_TRACE_EVENT_RAW_CONTENTION_END_RET = trace_event_raw_contention_end.ret;
 
-    /// In the main build; before 6.1 see `OFF_TASK_STRUCT_STATE`.
+    /// Before 5.14 it is `task_struct.state`.
     OFF_TASK_STRUCT___STATE = task_struct.__state;
     OFF_SUPER_BLOCK_S_MAGIC = super_block.s_magic;
     /// Whom a timer wakes that limits a wait. May be absent, as the next two.
@@ -286,8 +286,6 @@ offsets! {
 
 #[cfg(feature = "before-6.1")]
 offsets! {
-    /// `__state` since 5.14.
-    OFF_TASK_STRUCT_STATE = task_struct.state;
     OFF_TASK_STRUCT_STACK = task_struct.stack;
     /// Not a member: where in a stack (`union thread_union`) the registers of a system call are saved, which is at its end.
     OFF_THREAD_UNION_REGISTERS = thread_union.registers;

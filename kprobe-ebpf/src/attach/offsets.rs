@@ -206,8 +206,8 @@ const OFFSETS_BEFORE_6_1: &[(&str, &str, &str)] = &[
     ("OFF_TASK_STRUCT_THREAD_INFO_CPU", "task_struct", "cpu"),
     ("OFF_TASK_STRUCT_THREAD_INFO_CPU", "task_struct", "thread_info.cpu"),
     // The second since 5.14.
-    ("OFF_TASK_STRUCT_STATE", "task_struct", "state"),
-    ("OFF_TASK_STRUCT_STATE", "task_struct", "__state"),
+    ("OFF_TASK_STRUCT___STATE", "task_struct", "state"),
+    ("OFF_TASK_STRUCT___STATE", "task_struct", "__state"),
     ("OFF_TASK_STRUCT_STACK", "task_struct", "stack"),
     ("OFF_MM_STRUCT_MM_RB", "mm_struct", "mm_rb"),
     ("OFF_VM_AREA_STRUCT_VM_RB", "vm_area_struct", "vm_rb"),

@@ -59,7 +59,7 @@ impl ProbeFamily for Sched {
     fn plan(self) -> sealed::Plan {
         const PRIO: Needs = Needs(When::Always, &["OFF_TASK_STRUCT_PRIO"]);
         const CPU: Needs = Needs(When::Always, &["OFF_TASK_STRUCT_THREAD_INFO_CPU"]);
-        const STATE: Needs = Needs(When::Before6_1, &["OFF_TASK_STRUCT_STATE"]);
+        const STATE: Needs = Needs(When::Always, &["OFF_TASK_STRUCT___STATE"]);
         const SWITCH: &[Needs] = &[Needs::IDS, PRIO, STATE, Needs::ANCESTORS];
         const PLACED: &[Needs] = &[Needs::IDS, PRIO, CPU, Needs::ANCESTORS];
         let mut events = Vec::new();

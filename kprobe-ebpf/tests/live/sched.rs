@@ -11,7 +11,13 @@ use crate::support::{
     times,
 };
 
-crate::trials!(switches_as_the_kernel_counts_them, wake_ups_by_a_timer, moves, a_deadline_thread);
+crate::trials!(
+    switches_as_the_kernel_counts_them,
+    switches_with_a_signal_pending,
+    wake_ups_by_a_timer,
+    moves,
+    a_deadline_thread
+);
 
 fn switches_as_the_kernel_counts_them() {
     let rounds = times(5000);
@@ -66,6 +72,31 @@ fn switches_as_the_kernel_counts_them() {
             by_other.clone().all(|waking| waking.origin.cpu == Some(waking.target_cpu) && waking.prio == 120)
         );
     }
+}
+
+/// Whoever is about to give up its CPU and has a signal pending stays runnable, though the kernel counts that as voluntary.
+fn switches_with_a_signal_pending() {
+    let count = times(20_000);
+    let builder = Recorder::builder().probe(Sched::default()).ring_bytes(64 << 20).filter(Filter::none());
+    let mut recording = Recording::start(builder);
+    let mut workload = recording.spawn(&format!("signalled {count}"));
+    let tid: u32 = workload.line().parse().unwrap();
+    let (voluntary, involuntary) = settled(&mut recording, tid);
+    let until = kprobe_ebpf::host::clocks().monotonic_ns;
+    workload.close_input();
+    recording.run(&mut workload);
+    let recorded = recording.finish().lossless();
+    let switches = recorded.all::<SchedSwitch>();
+    let left = switches.iter().filter(|left| left.origin.tid.0 == tid && left.origin.ktime_ns < until);
+    let (runnable, blocked): (Vec<_>, Vec<_>) = left.copied().partition(|left| left.prev_state.is_runnable());
+    let (blocked, runnable) = (blocked.len() as u64, runnable.len() as u64);
+    assert_eq!(
+        blocked + runnable,
+        voluntary + involuntary,
+        "{blocked} {runnable}, {voluntary} {involuntary}"
+    );
+    // In one of hundreds of its waits the signal comes at that moment.
+    assert!(blocked > 0 && blocked < voluntary, "{blocked} {runnable}, {voluntary} {involuntary}");
 }
 
 /// Voluntary and involuntary switches of a thread that waits for the test and will not run before that.

@@ -7,7 +7,7 @@ use crate::{
     functions,
     memory::{Direct, Memory, Object, Probed},
     offsets::{
-        OFF_CGROUP_ANCESTORS, OFF_CGROUP_LEVEL, OFF_TASK_STRUCT_STACK, OFF_TASK_STRUCT_STATE,
+        OFF_CGROUP_ANCESTORS, OFF_CGROUP_LEVEL, OFF_TASK_STRUCT___STATE, OFF_TASK_STRUCT_STACK,
         OFF_THREAD_UNION_REGISTERS,
     },
     storage,
@@ -48,7 +48,7 @@ pub fn current_ancestor_id(level: u32) -> u64 {
 /// the task, as the kernel's own trace event does: where another CPU wakes the task at this moment, it may be changed.
 #[inline(always)]
 pub fn entered_state<M: Memory>(_: Args, prev: Task<M>) -> u32 {
-    prev.load(&OFF_TASK_STRUCT_STATE)
+    prev.load(&OFF_TASK_STRUCT___STATE)
 }
 
 /// Where the registers of the current thread's system call are saved: at the end of its stack, without the helper that

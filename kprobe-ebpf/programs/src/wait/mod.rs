@@ -24,9 +24,8 @@ use crate::{
     context, cpu,
     current::{CurrentTask, Thread},
     emit::{emit, min_duration_ns, now},
-    filter,
+    filter, kernel,
     memory::Direct,
-    offsets::OFF_TASK_STRUCT___STATE,
     storage,
     task::Task,
 };
@@ -144,7 +143,7 @@ pub fn switch(args: Args) {
     let prev = Task::<Direct>::new(args.object(1));
     let next = Task::<Direct>::new(args.object(2));
     let (leaves, comes) = (prev.thread(), next.thread());
-    let state = args.word(3) as u32;
+    let state = kernel::entered_state(args, prev);
     let is_preempted = args.word(0) & 1 != 0;
     if state & TASK_DEAD != 0 && !is_preempted {
         // That there is none is fine.
@@ -160,10 +159,6 @@ pub fn switch(args: Args) {
 /// A thread gives up its CPU. It is still the current one.
 #[inline(always)]
 fn leave(task: Task<Direct>, thread: Thread, state: u32) {
-    // With a signal pending it does not wait, though the tracepoint says what state it had meant to enter.
-    if task.load::<u32>(&OFF_TASK_STRUCT___STATE) == 0 {
-        return;
-    }
     let Some(waiting) = make(task, thread.tid, Asks::Itself) else { return };
     let mut doing = Doing::of(storage::current(), Side::Waits);
     if state & (TASK_STOPPED | TASK_TRACED) != 0 {

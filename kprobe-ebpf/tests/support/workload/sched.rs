@@ -1,5 +1,7 @@
 //! Threads that wait, wake each other and move.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use super::{sys, wait};
 
 /// Two processes on one CPU hand a byte to and fro `rounds` times, then wait until the test has looked at them.
@@ -26,6 +28,43 @@ pub fn ping_pong(rounds: u64) {
     let two = sys::fork(player(there[0], back[1], false));
     println!("{one} {two}");
     assert_eq!((sys::wait_for(one), sys::wait_for(two)), (0, 0));
+}
+
+/// A process waits for signals until it has had `count` of them, while another one on another CPU sends it as many as it can, so
+/// that now and then one comes when the first is just about to give up its CPU. Then it waits until the test has looked at it.
+pub fn signalled(count: u64) {
+    static COME: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn comes(_: i32) {
+        COME.fetch_add(1, Relaxed);
+    }
+    let cpus = sys::cpus();
+    // SAFETY: the handler adds to a number.
+    unsafe { libc::signal(libc::SIGUSR1, comes as *const () as libc::sighandler_t) };
+    let target = sys::fork(|| {
+        sys::pin_to(cpus[0]);
+        while COME.load(Relaxed) < count {
+            sys::call(libc::SYS_pause, [0; 6]);
+        }
+        // From now on there are none.
+        let mask = 1_u64 << (libc::SIGUSR1 - 1);
+        let at = (&raw const mask) as i64;
+        sys::must(libc::SYS_rt_sigprocmask, [libc::SIG_BLOCK.into(), at, 0, 8, 0, 0]);
+        println!("{}", sys::pid());
+        wait();
+    });
+    let sends = sys::fork(|| {
+        sys::pin_to(cpus[cpus.len() - 1]);
+        loop {
+            sys::must(libc::SYS_kill, [target.into(), libc::SIGUSR1.into(), 0, 0, 0, 0]);
+            // Long enough for the other one to be about to sleep again.
+            for _ in 0..200 {
+                std::hint::spin_loop();
+            }
+        }
+    });
+    assert_eq!(sys::wait_for(target), 0);
+    sys::must(libc::SYS_kill, [sends.into(), libc::SIGKILL.into(), 0, 0, 0, 0]);
+    sys::wait_for(sends);
 }
 
 /// Sleeps `count` times for 3 ms.
