@@ -1,7 +1,5 @@
 //! Threads that wait, wake each other and move.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use super::{sys, wait};
 
 /// Two processes on one CPU hand a byte to and fro `rounds` times, then wait until the test has looked at them.
@@ -30,41 +28,40 @@ pub fn ping_pong(rounds: u64) {
     assert_eq!((sys::wait_for(one), sys::wait_for(two)), (0, 0));
 }
 
-/// A process waits for signals until it has had `count` of them, while another one on another CPU sends it as many as it can, so
-/// that now and then one comes when the first is just about to give up its CPU. Then it waits until the test has looked at it.
+/// A child sleeps `count` times, and has a signal at another moment each time, so that it is often when it is just about to give up
+/// its CPU. (`nanosleep` does not look whether there is one before it does.) Another one never sleeps and is preferred, so it has
+/// the CPU then. Then the first waits until the test has looked at it.
 pub fn signalled(count: u64) {
-    static COME: AtomicU64 = AtomicU64::new(0);
-    extern "C" fn comes(_: i32) {
-        COME.fetch_add(1, Relaxed);
-    }
-    let cpus = sys::cpus();
-    // SAFETY: the handler adds to a number.
-    unsafe { libc::signal(libc::SIGUSR1, comes as *const () as libc::sighandler_t) };
-    let target = sys::fork(|| {
-        sys::pin_to(cpus[0]);
-        while COME.load(Relaxed) < count {
-            sys::call(libc::SYS_pause, [0; 6]);
+    extern "C" fn comes(_: i32) {}
+    sys::pin_to(sys::cpus()[0]);
+    let child = sys::fork(|| {
+        // SAFETY: a number only.
+        assert!(unsafe { libc::nice(19) } == 19);
+        // SAFETY: the handler does nothing.
+        unsafe { libc::signal(libc::SIGUSR1, comes as *const () as libc::sighandler_t) };
+        // SAFETY: all fields are numbers, for which 0 will do.
+        let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+        event.sigev_notify = libc::SIGEV_SIGNAL;
+        event.sigev_signo = libc::SIGUSR1;
+        let mut timer = 0_i32;
+        let (event, at) = ((&raw const event) as i64, (&raw mut timer) as i64);
+        sys::must(libc::SYS_timer_create, [libc::CLOCK_MONOTONIC.into(), event, at, 0, 0, 0]);
+        for number in 0..count {
+            let once = [0, 0, 0, 1 + (number * 37 % 8_000) as i64];
+            sys::must(libc::SYS_timer_settime, [timer.into(), 0, once.as_ptr() as i64, 0, 0, 0]);
+            sys::nanosleep(100_000);
         }
-        // From now on there are none.
-        let mask = 1_u64 << (libc::SIGUSR1 - 1);
-        let at = (&raw const mask) as i64;
-        sys::must(libc::SYS_rt_sigprocmask, [libc::SIG_BLOCK.into(), at, 0, 8, 0, 0]);
         println!("{}", sys::pid());
         wait();
     });
-    let sends = sys::fork(|| {
-        sys::pin_to(cpus[cpus.len() - 1]);
+    let spins = sys::fork(|| {
         loop {
-            sys::must(libc::SYS_kill, [target.into(), libc::SIGUSR1.into(), 0, 0, 0, 0]);
-            // Long enough for the other one to be about to sleep again.
-            for _ in 0..200 {
-                std::hint::spin_loop();
-            }
+            std::hint::spin_loop();
         }
     });
-    assert_eq!(sys::wait_for(target), 0);
-    sys::must(libc::SYS_kill, [sends.into(), libc::SIGKILL.into(), 0, 0, 0, 0]);
-    sys::wait_for(sends);
+    assert_eq!(sys::wait_for(child), 0);
+    sys::must(libc::SYS_kill, [spins.into(), libc::SIGKILL.into(), 0, 0, 0, 0]);
+    sys::wait_for(spins);
 }
 
 /// Sleeps `count` times for 3 ms.
