@@ -88,17 +88,19 @@ pub(crate) fn measure(effort: Effort) -> Result<(Vec<Row>, String)> {
     let left = rounds.spread(|round| {
         round[BARE] * (1.0 + SUMMED_MORE / 100.0) - round[REFUSED] - (round[CLOCK] - round[EMPTY])
     });
+    let took = rounds.spread(|round| round[SUMMED] - round[REFUSED] - (round[CLOCK] - round[EMPTY]));
     let note = format!(
         "T7: two programs that do nothing take {}, two that ask the kernel for the time {}: less no tracer can do that says when \
          something happened. To reserve and submit a record of {RECORD} bytes takes {} more, in a loop that does nothing \
          else; in a round there are two switches, and a wake-up or two.\n\nT7: our two programs that sum up take {} where \
          another process is selected: what it takes to find that, without the time. With the time, {SUMMED_MORE} % leave {} \
-         a round to remember a thread at each wake-up, find it at each switch, and add to two histograms.",
+         a round to remember a thread at each wake-up, find it at each switch, and add to two histograms, which takes {}.",
         show(more(EMPTY), 1, "% more"),
         show(more(CLOCK), 1, "% more"),
         show(record, 1, "ns"),
         show(more(REFUSED), 1, "% more"),
         show(left, 0, "ns"),
+        show(took, 0, "ns"),
     );
     let rows = vec![
         row(RECORDED, "recorded", "≤ 10 % more", RECORDED_MORE),

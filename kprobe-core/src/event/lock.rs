@@ -5,7 +5,7 @@ use crate::{
 };
 
 /// What a futex is known by. Two calls concern the same futex if this is equal, addresses aside where it is in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct FutexKey {
     /// Where it is in the memory of the process that made the call.
@@ -17,7 +17,7 @@ pub struct FutexKey {
 }
 
 /// What the address of a futex is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FutexPlace {
     /// Memory of one address space.

@@ -43,7 +43,7 @@ pub struct Waker {
 }
 
 /// What a thread waits for, or is woken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct WaitKey {
     /// What kind of thing it is.
@@ -61,10 +61,13 @@ pub struct WaitKey {
 }
 
 impl WaitKey {
-    /// Whether both are certainly the same thing.
+    /// Whether both are certainly the same thing. Which of the two is asked makes no difference.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let is_timer = (self.class, other.class) == (WaitClass::TIMERFD, WaitClass::TIMER);
+        // The one waits for what the other delivers.
+        let is_timer = [(self, other), (other, self)]
+            .iter()
+            .any(|(one, other)| (one.class, other.class) == (WaitClass::TIMERFD, WaitClass::TIMER));
         self.object.is_some()
             && (self.object, self.device) == (other.object, other.device)
             && (self.class == other.class || is_timer)

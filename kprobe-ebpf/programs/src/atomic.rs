@@ -44,8 +44,8 @@ pub fn add(word: *mut u64, add: u64) {
 #[inline(always)]
 pub fn count(kind: Kind, word: *mut u64, value: u64) {
     match kind {
-        // SAFETY: each comes from one program, at the entry or at the return of a thread's call, which no interrupt makes, and
-        // which no other thread's interrupts where programs are not preempted. User space only reads the word.
+        // SAFETY: each is made at the entry or at the return of a thread's call. No interrupt makes one, and no other thread runs
+        // on the CPU before the program ends, where programs are not preempted. User space only reads the word.
         Kind::SYSCALL | Kind::LOCK_FUTEX if PREEMPTIBLE.get() == 0 => unsafe { add_alone(word, value) },
         // SAFETY: each comes from one program, and one that is running is not started again on its CPU. Sums are of the program
         // at a switch, with interrupts off.

@@ -13,9 +13,6 @@ pub trait Memory: Copy {
     /// Whether a read is only a load, and no call.
     const IS_DIRECT: bool;
 
-    /// Whether a task that is read in this way can be asked for what is stored for it, also if it is not the current one.
-    const HAS_STORAGE: bool;
-
     /// Reads an integer; what cannot be read is 0.
     ///
     /// # Safety
@@ -42,7 +39,6 @@ pub struct Probed;
 #[cfg(not(feature = "before-6.1"))]
 impl Memory for Direct {
     const IS_DIRECT: bool = true;
-    const HAS_STORAGE: bool = true;
 
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(from: *const u8) -> T {
@@ -54,8 +50,6 @@ impl Memory for Direct {
 
 impl Memory for Probed {
     const IS_DIRECT: bool = false;
-    // By its address, in a hash.
-    const HAS_STORAGE: bool = cfg!(feature = "before-6.1");
 
     #[cfg(not(feature = "before-6.1"))]
     #[inline(always)]

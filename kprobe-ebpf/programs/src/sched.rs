@@ -1,6 +1,6 @@
 //! Sched family: switch, waking, migrate.
 
-use aya_ebpf::macros::btf_map;
+use aya_ebpf::{btf_maps::HashMap, macros::btf_map};
 use kprobe_core::abi::{
     CONTEXT_ABSENT, CONTEXT_TASK, Family, Kind, SWITCH_PREEMPT, SchedMigrate, SchedSwitch, SchedWaking,
     aggregate_by,
@@ -15,13 +15,8 @@ use crate::{
     emit::{emit, now},
     filter, kernel,
     memory::Memory,
-    storage::TaskStorage,
-    task::Task,
+    task::{TASK_DEAD, Task},
 };
-
-/// include/linux/sched.h: the state of a thread that runs for the last time.
-#[cfg(feature = "before-6.1")]
-const TASK_DEAD: u32 = 0x80;
 
 /// `sched_switch(preempt, prev, next, prev_state)`. Passes if the previous or the next task is selected.
 #[inline(always)]
@@ -31,11 +26,10 @@ pub fn switch<M: Memory>(args: Args) {
     let who = CurrentTask(prev);
     let next = Task::<M>::new(args.object(2));
     let next_ids = next.thread();
-    if M::HAS_STORAGE && is_summed_up() {
-        // On its way from `sched_process_exit` to here it may have been woken once more. From now on it is not.
-        #[cfg(feature = "before-6.1")]
-        if kernel::entered_state(args, prev) & TASK_DEAD != 0 {
-            READY.remove(prev.address().cast_mut().cast());
+    if is_summed_up() {
+        if args.word(0) & 1 == 0 && kernel::entered_state(args, prev) & TASK_DEAD != 0 {
+            // That there is none is fine.
+            let _ = READY.remove(prev.address() as u64);
         }
         sum_up(prev, next);
         return;
@@ -64,7 +58,7 @@ pub fn waking<M: Memory>(args: Args) {
         return;
     }
     let is_wakee_selected = filter::selects(wakee, wakee_ids);
-    if M::HAS_STORAGE && is_summed_up() {
+    if is_summed_up() {
         if is_wakee_selected {
             is_ready(wakee);
         }
@@ -104,9 +98,13 @@ pub fn migrate<M: Memory>(args: Args) {
     });
 }
 
-/// Since when threads that were woken are ready, where the kernel sums up; 0 for one that has run since.
+/// Since when threads that were woken are ready, where the kernel sums up, by the address of their `task_struct`; 0 for one
+/// that has run since. Emptied when the thread ends.
+///
+/// A hash that is allocated beforehand and no task storage: whoever wakes a thread holds locks that the allocator may ask for,
+/// where it is not made for that (before Linux 6.4).
 #[btf_map]
-pub static READY: TaskStorage<u64> = TaskStorage::new();
+pub static READY: HashMap<u64, u64, 1> = HashMap::new();
 
 #[inline(always)]
 fn is_summed_up() -> bool {
@@ -144,13 +142,13 @@ fn sum_up<M: Memory>(prev: Task<M>, next: Task<M>) {
     if !is_next_selected {
         return;
     }
-    let Some(ready) = READY.find(next.address().cast_mut().cast()) else { return };
-    // SAFETY: the kernel gave the pointer to the thread's own value.
-    let ready_ns = unsafe { ready.read() };
+    let Some(ready) = READY.get_ptr_mut(next.address() as u64) else { return };
+    // SAFETY: the map gave the pointer. Who wakes the thread writes a whole word, and does so before it is chosen to run.
+    let ready_ns = unsafe { ready.read_volatile() };
     if ready_ns != 0 {
         aggregate::count(OtherTask(next), Kind::SCHED_WAKING, since(ready_ns, now));
         // SAFETY: likewise.
-        unsafe { ready.write(0) };
+        unsafe { ready.write_volatile(0) };
     }
 }
 
@@ -161,9 +159,11 @@ fn since(begin_ns: u64, now: u64) -> Measured {
 
 #[inline(always)]
 fn is_ready<M: Memory>(wakee: Task<M>) {
-    match READY.make(wakee.address().cast_mut().cast()) {
-        // SAFETY: the kernel gave the pointer to the thread's own value.
-        Some(ready) => unsafe { ready.write(now()) },
-        None => cpu::count_unstored(Family::Sched),
+    let (thread, now) = (wakee.address() as u64, now());
+    match READY.get_ptr_mut(thread) {
+        // SAFETY: as in `sum_up`.
+        Some(ready) => unsafe { ready.write_volatile(now) },
+        None if READY.insert(thread, now, 0).is_err() => cpu::count_unstored(Family::Sched),
+        None => {}
     }
 }

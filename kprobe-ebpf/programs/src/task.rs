@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// include/linux/sched.h: the state of a thread that runs for the last time.
+pub const TASK_DEAD: u32 = 0x80;
+
 /// A task of the kernel: a thread.
 ///
 /// Direct loads through a null pointer give 0, as those through the helper do.

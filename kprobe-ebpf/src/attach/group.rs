@@ -6,7 +6,7 @@ use kprobe_core::abi::{Family, Kind, PID_WORDS, select};
 
 use super::{
     Arguments, AttachError, Build, FORBIDDEN, Host, Load, MapMemory, Object, Offsets, Outcome, ProbeReport,
-    Rings, RungReport, WakeContextSource,
+    Rings, RungReport, WakeContextSource, object::is_of_loading,
 };
 use crate::{
     btf::Btf,
@@ -214,6 +214,10 @@ impl Setup<'_> {
             if has_context(event.kind)
                 && let Some(source @ WakeContextSource::PreemptCount { .. }) = choice.source
                 && report.rung.is_none()
+                && report
+                    .ladder
+                    .iter()
+                    .any(|rung| matches!(&rung.outcome, Outcome::Refused(reason) if is_of_loading(reason)))
             {
                 return Ok(Tried::NoContext(format!("not {}: {}", source.name(), report.refusal())));
             }
@@ -277,10 +281,9 @@ impl Setup<'_> {
             } else if rung.name == IN_HASH && !choice.has_hash && !self.is_forbidden(rung) {
                 return None;
             } else {
-                match self.take(&mut attached.object, event, rung) {
+                match self.take(&mut attached.object, rung) {
                     Ok(()) => {
                         attached.storage.extend(rung.storage);
-                        attached.storage.extend(self.sums_up_threads(event).then_some("READY"));
                         report.rung = Some(rung.name.to_owned());
                         Outcome::Taken
                     }
@@ -292,17 +295,14 @@ impl Setup<'_> {
         Some(report)
     }
 
-    fn take(&self, object: &mut Object, event: &EventPlan, rung: &RungPlan) -> Result<(), String> {
+    fn take(&self, object: &mut Object, rung: &RungPlan) -> Result<(), String> {
         if self.is_forbidden(rung) {
             return Err(FORBIDDEN.to_owned());
         }
-        if self.sums_up_threads(event) && rung.name != "tp_btf" {
-            return Err("what threads do can be summed up only where pointers have types".to_owned());
-        }
-        self.attach_rung(object, rung, !rung.storage.is_empty() || self.sums_up_threads(event))
+        self.attach_rung(object, rung, !rung.storage.is_empty())
     }
 
-    /// Since when threads are ready or run is kept in task storage, also of threads that are not the current one.
+    /// Since when threads are ready is remembered.
     fn sums_up_threads(&self, event: &EventPlan) -> bool {
         self.aggregation.has(Family::Sched) && event.kind.family() == Some(Family::Sched)
     }
@@ -318,8 +318,10 @@ impl Setup<'_> {
         }
         let is_before = self.build == Build::Before6_1;
         let plans = rung.programs.iter().filter(|plan| is_before || !plan.is_before_6_1);
-        let mut programs: Vec<_> =
-            plans.map(|plan| plan.on(|name| self.arguments.has_function(name))).collect();
+        let mut programs: Vec<_> = plans
+            .map(|plan| plan.on(|name| self.arguments.has_function(name)))
+            .filter(|plan| !plan.is_optional || !object.is_builtin || self.can_do(plan))
+            .collect();
         if is_before && is_storing {
             programs.push(ProgramPlan::raw("storage_exit_raw", "sched_process_exit").shared());
         }
@@ -336,6 +338,12 @@ impl Setup<'_> {
             return Err(other.to_owned());
         }
         object.attach(&programs, &self.btf)
+    }
+
+    /// Whether the kernel has what a program needs, for one that the rung can do without.
+    fn can_do(&self, plan: &ProgramPlan) -> bool {
+        let needs = plan.needs.iter().filter(|needs| self.holds(needs.0)).flat_map(|needs| needs.1);
+        self.offsets.missing(needs.copied()).is_none() && self.arguments.refusal(&plan.target).is_none()
     }
 
     fn holds(&self, when: When) -> bool {
@@ -402,13 +410,14 @@ impl Setup<'_> {
                 if group.plans.iter().any(|(plan, _)| plan.family == Family::Irq) { self.cpus } else { 1 },
             ),
             ("ENTERS", if choice.has_hash { MOST_PENDING } else { 1 }),
+            (
+                "READY",
+                if group.events().any(|(event, _)| self.sums_up_threads(event)) { MOST_PENDING } else { 1 },
+            ),
         ];
         if self.build == Build::Before6_1 {
             let rungs = group.events().flat_map(|(event, _)| &event.rungs);
-            let mut stored: BTreeSet<_> = rungs.flat_map(|rung| rung.storage).collect();
-            if group.events().any(|(event, _)| self.sums_up_threads(event)) {
-                stored.insert(&"READY");
-            }
+            let stored: BTreeSet<_> = rungs.flat_map(|rung| rung.storage).collect();
             entries.extend(stored.into_iter().map(|map| (*map, MOST_PENDING)));
         }
         entries.extend(group.plans.iter().flat_map(|(plan, _)| plan.maps.clone()));

@@ -11,7 +11,7 @@ use aya::{
         BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, Program, ProgramError, RawTracePoint, TracePoint,
         perf_event,
     },
-    util::online_cpus,
+    util::{nr_cpus, online_cpus},
 };
 use kprobe_core::abi::{Config, HistogramSlot, IrqCpu, Kind, PathAllowed};
 
@@ -336,13 +336,25 @@ impl Object {
     /// Most bytes that each map can take, and what task storage takes for a thread, if it is used. Which maps a program
     /// uses the kernel tells only to CAP_SYS_ADMIN.
     pub(crate) fn memory(&self, btf: &Btf, is_stored_in: impl Fn(&str) -> bool) -> Vec<MapMemory> {
+        // If it cannot be told how many there are, they are not told either.
+        let possible = nr_cpus().map_or(0, |cpus| cpus as u64);
         let maps = self.ebpf.maps().filter_map(|(name, map)| {
             let info = map_data(map)?.info().ok()?;
             let key = u64::from(info.key_size()).next_multiple_of(8);
-            let value = u64::from(info.value_size()).next_multiple_of(8);
+            let of_one = u64::from(info.value_size()).next_multiple_of(8);
+            let value = match map {
+                // A pointer to one for each CPU.
+                Map::PerCpuArray(_) | Map::PerCpuHashMap(_) | Map::PerCpuLruHashMap(_) => {
+                    8 + of_one * possible
+                }
+                _ => of_one,
+            };
             // A hash has a header for each element and a bucket for each element.
-            let element =
-                if matches!(map, Map::HashMap(_) | Map::LruHashMap(_)) { 64 + key + value } else { value };
+            let is_hash = matches!(
+                map,
+                Map::HashMap(_) | Map::LruHashMap(_) | Map::PerCpuHashMap(_) | Map::PerCpuLruHashMap(_)
+            );
+            let element = if is_hash { 64 + key + value } else { value };
             let bytes = (element * u64::from(info.max_entries())).next_multiple_of(4096);
             let is_stored = matches!(info.map_type(), Ok(MapType::TaskStorage)) && is_stored_in(name);
             let per_thread_bytes = if is_stored { task_storage_bytes(btf, value) } else { None };
@@ -376,14 +388,25 @@ fn ring_map(bytes: u32) -> Result<MapData, aya::maps::MapError> {
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(data)
+        | Map::PerCpuArray(data)
         | Map::HashMap(data)
+        | Map::PerCpuHashMap(data)
         | Map::LruHashMap(data)
+        | Map::PerCpuLruHashMap(data)
         | Map::RingBuf(data)
         | Map::ArrayOfMaps(data)
         | Map::Unsupported(data) => Some(data),
         _ => None,
     }
 }
+
+/// Whether a refusal, as [`refusal`] words it, is one of what the program does, and not of what it is attached to.
+pub(super) fn is_of_loading(reason: &str) -> bool {
+    reason.starts_with(VERIFIER) || reason.starts_with(LOADING)
+}
+
+const VERIFIER: &str = "the verifier refused it";
+const LOADING: &str = "loading failed";
 
 /// Why a program could not be attached, in one line.
 fn refusal(target: &Target, error: &ProgramError) -> String {
@@ -401,8 +424,8 @@ fn refusal(target: &Target, error: &ProgramError) -> String {
                 !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
             });
             match verdict {
-                Some(verdict) => format!("the verifier refused it ({io_error}): {}", verdict.trim()),
-                None => format!("loading failed: {io_error}"),
+                Some(verdict) => format!("{VERIFIER} ({io_error}): {}", verdict.trim()),
+                None => format!("{LOADING}: {io_error}"),
             }
         }
         ProgramError::Btf(_) => format!("this kernel has no {kind} {name} with type information"),

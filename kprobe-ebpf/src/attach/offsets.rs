@@ -378,7 +378,9 @@ mod tests {
     }
 
     /// Members that a program can do without; it says that what they tell is absent.
-    const MAY_BE_ABSENT: [&str; 26] = [
+    const MAY_BE_ABSENT: [&str; 28] = [
+        "OFF_CFS_RQ_THROTTLED_LIMBO_LIST",
+        "OFF_UNIX_SOCK_PEER",
         "OFF_HRTIMER_SLEEPER_TASK",
         "OFF_PROCESS_TIMER_TASK",
         "OFF_TIMERFD_CTX_T_TMR",
@@ -459,16 +461,20 @@ mod tests {
                     if !programs().all(is_there) {
                         continue;
                     }
-                    let used: BTreeSet<_> =
-                        programs().flat_map(|plan| used_by(&object, &plan.program)).collect();
                     let holds = |when| when != When::Before6_1 || build == Build::Before6_1;
                     let needed: BTreeSet<_> = rung.needed(holds).collect();
-                    let unnamed: Vec<_> = used
-                        .iter()
-                        .filter(|used| !needed.contains(*used) && !MAY_BE_ABSENT.contains(used))
-                        .collect();
-                    assert!(unnamed.is_empty(), "{} of {}: {unnamed:?}", rung.name, event.name);
-                    by_any.extend(used);
+                    for plan in programs() {
+                        assert!(plan.needs.is_empty() || plan.is_optional, "{}", plan.program);
+                        let own: BTreeSet<_> = plan.needs.iter().flat_map(|needs| needs.1).copied().collect();
+                        let used = used_by(&object, &plan.program);
+                        let is_named = |used: &&str| {
+                            needed.contains(used) || own.contains(used) || MAY_BE_ABSENT.contains(used)
+                        };
+                        let unnamed: Vec<_> = used.iter().filter(|used| !is_named(used)).collect();
+                        assert!(unnamed.is_empty(), "{} of {}: {unnamed:?}", plan.program, event.name);
+                        by_any.extend(used);
+                        needed_by_any.extend(own);
+                    }
                     needed_by_any.extend(needed);
                 }
                 let unused: Vec<_> = needed_by_any.difference(&by_any).collect();
@@ -518,6 +524,7 @@ mod tests {
             ("pid", int, 0),
             ("tgid", int, 4),
             ("prio", int, 8),
+            ("__state", int, 28),
             ("cgroups", counter, 12),
             ("thread_info", info, 16),
         ];

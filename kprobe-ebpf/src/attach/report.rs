@@ -11,7 +11,7 @@ pub struct Report {
     pub kernel: String,
     /// One entry for each event of each probe.
     pub probes: Vec<ProbeReport>,
-    /// How the context of a wake-up is found, if `sched.waking` is recorded.
+    /// How the context of a wake-up is found, if `sched.waking`, `lock.contention` or `wait.blocked` is recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wake_context: Option<String>,
     /// What else a user should know.

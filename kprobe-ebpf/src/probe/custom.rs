@@ -118,6 +118,7 @@ impl<E: TypedEvent> ProbeFamily for Probe<E> {
                     or: None,
                     is_shared: false,
                     is_optional: false,
+                    needs: &[],
                     with: &[],
                     is_before_6_1: false,
                 }],

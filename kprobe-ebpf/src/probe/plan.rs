@@ -149,6 +149,8 @@ pub(crate) struct ProgramPlan {
     pub(crate) is_shared: bool,
     /// Without it the records only say less.
     pub(crate) is_optional: bool,
+    /// Frozen offsets that only this one needs: without them it is left out. For one that is optional.
+    pub(crate) needs: &'static [Needs],
     /// Programs of the same rung, before it, without which it would say what is not so: an end without which what began never
     /// ends.
     pub(crate) with: &'static [&'static str],
@@ -223,6 +225,7 @@ impl ProgramPlan {
             or: None,
             is_shared: false,
             is_optional: false,
+            needs: &[],
             with: &[],
             is_before_6_1: false,
         }
@@ -254,6 +257,11 @@ impl ProgramPlan {
     /// The same, which may fail to attach and is not attached without those.
     pub(crate) fn optional_with(self, with: &'static [&'static str]) -> Self {
         Self { with, ..self.optional() }
+    }
+
+    /// The same, which is left out where there are no such offsets.
+    pub(crate) fn needing(self, needs: &'static [Needs]) -> Self {
+        Self { needs, ..self }
     }
 
     /// The same, which is of use before Linux 6.1 only.

@@ -186,10 +186,8 @@ fn blocked() -> Vec<RungPlan> {
         ],
     );
     const CALL: Needs = Needs(When::Always, &["OFF_ARG_4", "OFF_USER_IP"]);
-    const SOCKET: Needs = Needs(
-        When::Always,
-        &["OFF_SOCK_COMMON_SKC_FAMILY", "OFF_SOCK_SK_SOCKET", "OFF_SOCKET_FILE", "OFF_UNIX_SOCK_PEER"],
-    );
+    const SOCKET: Needs =
+        Needs(When::Always, &["OFF_SOCK_COMMON_SKC_FAMILY", "OFF_SOCK_SK_SOCKET", "OFF_SOCKET_FILE"]);
     const REQUEST: Needs = Needs(
         When::Always,
         &[
@@ -217,7 +215,7 @@ fn blocked() -> Vec<RungPlan> {
             delivery("wait_hrtimer_enter_btf", "hrtimer_expire_entry", &["wait_hrtimer_exit_btf"]),
             end("wait_timer_exit_btf", "timer_expire_exit"),
             delivery("wait_timer_enter_btf", "timer_expire_entry", &["wait_timer_exit_btf"]),
-            delivery("wait_request_btf", "block_rq_complete", &[SOFT, HARD]),
+            delivery("wait_request_btf", "block_rq_complete", &[SOFT, HARD]).needing(&[REQUEST]),
             delivery("wait_ready_btf", "sk_data_ready", &[SOFT, HARD]),
             delivery("wait_tcp_btf", "tcp_probe", &[SOFT, HARD]),
             delivery("wait_state_btf", "inet_sock_set_state", &[SOFT, HARD]),
@@ -237,7 +235,6 @@ fn blocked() -> Vec<RungPlan> {
             NUMBER,
             CALL,
             SOCKET,
-            REQUEST,
         ]
         .to_vec(),
         storage: &[],

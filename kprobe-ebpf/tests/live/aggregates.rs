@@ -113,14 +113,24 @@ fn no_room() {
     assert!(uncounted > 0 && counted > 0 && uncounted + counted > 1000, "{uncounted}, {counted}");
 }
 
-/// Their switches, and the time from each wake-up to the next run.
+/// Their switches, and the time from each wake-up to the next run, on every rung.
 fn threads_that_wait() {
+    for (rung, other) in [("tp_btf", "raw_tp"), ("raw_tp", "tp_btf")] {
+        threads_that_wait_on(rung, other);
+    }
+}
+
+fn threads_that_wait_on(rung: &str, other: &str) {
     let naps = u64::from(times(100));
     let began_ns = host::clocks().monotonic_ns;
-    let builder = Recorder::builder().require(Sched::default()).filter(Filter::none());
+    let builder = Recorder::builder().require(Sched::default()).forbid_rung(other).filter(Filter::none());
     let builder = builder.aggregate(Family::Sched, By::Tgid).aggregate_every(INTERVAL);
-    let (recorded, _, tgid) = Recording::of_workload(builder, &format!("naps {naps}"));
-    let recorded = recorded.lossless();
+    let mut recording = Recording::start(builder);
+    assert!(recording.recorder.report().probes.iter().all(|probe| probe.rung.as_deref() == Some(rung)));
+    let mut workload = recording.spawn(&format!("naps {naps}"));
+    recording.run(&mut workload);
+    let tgid = workload.tgid();
+    let recorded = recording.finish().lossless();
     check_intervals(&recorded);
     let of = Aggregated::Tgid(Tgid(tgid));
     let (runs, waits) =
@@ -128,7 +138,7 @@ fn threads_that_wait() {
     // It is woken once to run at all, and may be for a page. On one hosted machine some wake-ups are not seen by any program:
     // see `sched::wake_ups_by_a_timer`.
     let least = if in_vm() { naps } else { naps / 2 };
-    assert!(waits >= least && runs >= waits && runs < 3 * naps + 20, "{runs} runs, {waits} waits");
+    assert!(waits >= least && runs >= waits && runs < 3 * naps + 20, "{rung}: {runs} runs, {waits} waits");
     assert_eq!(recorded.books.submitted(Kind::SCHED_SWITCH), 0);
     let histograms = recorded.all::<Histogram>();
     let running: u64 = histograms
@@ -138,7 +148,7 @@ fn threads_that_wait() {
         .sum();
     let span = histograms.last().unwrap().origin.ktime_ns - began_ns;
     // One thread, which sleeps most of the time.
-    assert!(running > 0 && running < span, "{running} of {span}");
+    assert!(running > 0 && running < span, "{rung}: {running} of {span}");
 }
 
 /// Each of the five, the one that was restarted included.

@@ -9,11 +9,13 @@ use std::{
 };
 
 use kprobe_core::{
-    event::{ClockChange, Event, ProcessExec, ProcessExit, ProcessFork, Syscall, Tgid},
+    event::{ClockChange, Event, ProcessExec, ProcessExit, ProcessFork, Syscall, Tgid, WaitBlocked},
     pipeline::{BatchBuf, Clocks, Source, Stage},
     process::ProcessTable,
 };
-use kprobe_ebpf::{Filter, Outcome, Pipes, Process, Recorder, Security, Syscalls, filter::SyscallSet, host};
+use kprobe_ebpf::{
+    Block, Filter, Outcome, Pipes, Process, Recorder, Security, Syscalls, Wait, filter::SyscallSet, host,
+};
 use rustix::time::{ClockId, clock_gettime, clock_settime};
 
 use super::system::{all, every_family};
@@ -30,7 +32,8 @@ crate::trials!(
     a_machine_that_is_suspended,
     ten_thousand_cgroups,
     type_information_without_a_struct,
-    type_information_without_a_field
+    type_information_without_a_field,
+    type_information_that_one_program_needs
 );
 
 fn set_online(cpu: usize, is_online: bool) {
@@ -318,6 +321,27 @@ fn type_information_without_a_struct() {
     assert!(error.contains("pipe_inode_info"), "{error}");
     drop(doctored);
     assert!(host::kernel_release().is_ok());
+}
+
+/// What only some of a rung's programs need, which it can do without, keeps nothing else off.
+fn type_information_that_one_program_needs() {
+    let doctored = Doctored::new("__sector");
+    let recorder = Recorder::builder().require(Wait::default()).filter(Filter::none()).attach().unwrap();
+    let mut recording = Recording::of(recorder, |_| true);
+    let mut workload = recording.spawn("naps 20");
+    recording.run(&mut workload);
+    let waits = recording.finish().lossless().all::<WaitBlocked>();
+    let of_time = |wait: &&WaitBlocked| wait.waker.is_some_and(|waker| waker.timed_out);
+    assert!(waits.iter().filter(of_time).count() >= 20, "{waits:#?}");
+    // But a request needs it.
+    let error = Recorder::builder()
+        .require(Block::default())
+        .filter(Filter::none())
+        .attach()
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("__sector"), "{error}");
+    drop(doctored);
 }
 
 /// An exec without its executable's inode is still an exec.

@@ -13,7 +13,7 @@ use crate::{
     fault, functions,
     lock::futex,
     memory::{Direct, Object},
-    oom, pipe, reclaim, sched, security, syscall,
+    oom, pipe, reclaim, security, syscall,
     task::Task,
     tcp, udp,
 };
@@ -98,7 +98,6 @@ impl<T: Copy> TaskStorage<T> {
 pub fn forget_current() {
     let task = current();
     syscall::TASKS.remove(task);
-    sched::READY.remove(task);
     security::CHECKS.remove(task);
     fault::FAULTS.remove(task);
     reclaim::RECLAIMS.remove(task);

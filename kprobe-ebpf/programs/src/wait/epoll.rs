@@ -1,9 +1,10 @@
 //! Which descriptors are in which set.
 
-use kprobe_core::abi::{WaitEpoll, wait_class};
+use kprobe_core::abi::{Family, WaitEpoll, wait_class};
 
 use super::thing::Thing;
 use crate::{
+    cpu,
     current::{CurrentTask, Who as _},
     emit::{emit, now},
     filter,
@@ -31,7 +32,8 @@ pub fn controlled(source: impl Source) {
     let regs = kernel::registers(task);
     let set = Thing::of_fd(current, regs.load(&OFF_ARG_0));
     if set.class != wait_class::EPOLL.into() {
-        // Another thread has closed it meanwhile.
+        // Another thread has closed it meanwhile, and which set it was nobody can tell.
+        cpu::count_unpaired(Family::Wait);
         return;
     }
     let member = Thing::of_fd(current, regs.load(&OFF_ARG_2));

@@ -22,12 +22,12 @@ use self::thing::{Doing, NO_CALL, Side, Thing};
 use crate::{
     args::Args,
     context, cpu,
-    current::{CurrentTask, Thread},
+    current::CurrentTask,
     emit::{emit, min_duration_ns, now},
     filter, kernel,
     memory::Direct,
     storage,
-    task::Task,
+    task::{TASK_DEAD, Task},
 };
 
 /// How much older than a wait its wake-up may be.
@@ -36,13 +36,12 @@ const EARLIEST_WAKE_NS: u64 = 1_000_000;
 // include/linux/sched.h
 const TASK_STOPPED: u32 = 4;
 const TASK_TRACED: u32 = 8;
-const TASK_DEAD: u32 = 0x80;
 
 /// What is remembered of a thread.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Waiting {
-    /// When the thread was created: another one has its id later.
+    /// When the thread was created: another one may be at its address later.
     start_ns: u64,
     /// When it last got a CPU.
     arrived_ns: u64,
@@ -86,9 +85,10 @@ impl Waiting {
     }
 }
 
-/// By thread id. Emptied when the thread ends.
+/// By the address of the `task_struct`: when a thread begins another program it may get the id of the first one. Emptied when
+/// the thread ends.
 #[btf_map]
-pub static WAITS: HashMap<u32, Waiting, 1> = HashMap::new();
+pub static WAITS: HashMap<u64, Waiting, 1> = HashMap::new();
 
 /// Who asks for what is remembered of a thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,8 +101,8 @@ enum Asks {
 
 /// What is remembered of a thread, if anything.
 #[inline(always)]
-fn find(task: Task<Direct>, tid: u32, who: Asks) -> Option<*mut Waiting> {
-    let waiting = WAITS.get_ptr_mut(tid)?;
+fn find(task: Task<Direct>, who: Asks) -> Option<*mut Waiting> {
+    let waiting = WAITS.get_ptr_mut(task.address() as u64)?;
     let start_ns = task.start_ns();
     // SAFETY: the pointer is to a map element. Who wakes a thread and what the thread does itself write to different members
     // of it, but for the next lines; each at one time, since the one holds the lock of a CPU's queue and the other that of the
@@ -124,13 +124,13 @@ fn find(task: Task<Direct>, tid: u32, who: Asks) -> Option<*mut Waiting> {
 }
 
 #[inline(always)]
-fn make(task: Task<Direct>, tid: u32, who: Asks) -> Option<*mut Waiting> {
-    if let Some(waiting) = find(task, tid, who) {
+fn make(task: Task<Direct>, who: Asks) -> Option<*mut Waiting> {
+    if let Some(waiting) = find(task, who) {
         return Some(waiting);
     }
     // The waker may be as early: that it is there then is fine.
-    let _ = WAITS.insert(tid, Waiting::new(task.start_ns()), BPF_NOEXIST.into());
-    let waiting = find(task, tid, who);
+    let _ = WAITS.insert(task.address() as u64, Waiting::new(task.start_ns()), BPF_NOEXIST.into());
+    let waiting = find(task, who);
     if waiting.is_none() {
         cpu::count_unstored(Family::Wait);
     }
@@ -147,19 +147,19 @@ pub fn switch(args: Args) {
     let is_preempted = args.word(0) & 1 != 0;
     if state & TASK_DEAD != 0 && !is_preempted {
         // That there is none is fine.
-        let _ = WAITS.remove(leaves.tid);
+        let _ = WAITS.remove(prev.address() as u64);
     } else if state != 0 && !is_preempted && filter::selects_current(leaves) {
-        leave(prev, leaves, state);
+        leave(prev, state);
     }
     if filter::selects(next, comes) {
-        arrive(next, comes);
+        arrive(next);
     }
 }
 
 /// A thread gives up its CPU. It is still the current one.
 #[inline(always)]
-fn leave(task: Task<Direct>, thread: Thread, state: u32) {
-    let Some(waiting) = make(task, thread.tid, Asks::Itself) else { return };
+fn leave(task: Task<Direct>, state: u32) {
+    let Some(waiting) = make(task, Asks::Itself) else { return };
     let mut doing = Doing::of(storage::current(), Side::Waits);
     if state & (TASK_STOPPED | TASK_TRACED) != 0 {
         doing.things = [Thing::of_class(wait_class::STOP), Thing::NONE];
@@ -179,15 +179,23 @@ fn leave(task: Task<Direct>, thread: Thread, state: u32) {
 
 /// A thread has a CPU again.
 #[inline(always)]
-fn arrive(task: Task<Direct>, thread: Thread) {
-    let Some(waiting) = find(task, thread.tid, Asks::Itself) else { return };
+fn arrive(task: Task<Direct>) {
+    let Some(waiting) = find(task, Asks::Itself) else { return };
     let now = now();
-    // SAFETY: see `find`. A reference, because a copy would take much of a program's small stack.
-    let remembered = unsafe { &*waiting };
-    let (begin_ns, arrived_ns) = (remembered.begin_ns, remembered.arrived_ns);
+    // SAFETY: see `find`.
+    let (begin_ns, arrived_ns, switches) = unsafe {
+        (
+            (&raw const (*waiting).begin_ns).read(),
+            (&raw const (*waiting).arrived_ns).read(),
+            (&raw const (*waiting).switches).read(),
+        )
+    };
     // Else it has come and gone unseen.
-    let is_that = begin_ns != 0 && remembered.switches == task.switches();
+    let is_that = begin_ns != 0 && switches == task.switches();
     if is_that && now.wrapping_sub(begin_ns) >= min_duration_ns(Family::Wait) {
+        // SAFETY: likewise, and nobody else writes: it did wait, whoever woke it did so before it was chosen to run, and it is
+        // not woken once more before it runs. A reference, because a copy would take much of a program's small stack.
+        let remembered = unsafe { &*waiting };
         emit(CurrentTask(task), now, || record(remembered, arrived_ns));
     }
     // SAFETY: see `find`.
@@ -292,7 +300,7 @@ pub fn waking(args: Args) {
         // It has not gone to sleep yet, nor will it now. Besides, nobody holds its lock.
         return;
     }
-    let Some(waiting) = make(wakee, thread.tid, Asks::Waker) else { return };
+    let Some(waiting) = make(wakee, Asks::Waker) else { return };
     let context = context::current();
     let task = storage::current();
     let (doing, is_own) = if context == CONTEXT_TASK {

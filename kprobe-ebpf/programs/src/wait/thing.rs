@@ -11,8 +11,9 @@ use crate::{
     kernel,
     memory::{Direct, Object, Probed},
     offsets::{
-        OFF_ARG_0, OFF_ARG_1, OFF_ARG_2, OFF_ARG_4, OFF_SOCK_COMMON_SKC_COOKIE, OFF_SOCK_COMMON_SKC_FAMILY,
-        OFF_SOCK_SK_SOCKET, OFF_SOCKET_FILE, OFF_SOCKET_SK, OFF_SYSCALL_NR, OFF_UNIX_SOCK_PEER, OFF_USER_IP,
+        ABSENT, OFF_ARG_0, OFF_ARG_1, OFF_ARG_2, OFF_ARG_4, OFF_SOCK_COMMON_SKC_COOKIE,
+        OFF_SOCK_COMMON_SKC_FAMILY, OFF_SOCK_SK_SOCKET, OFF_SOCKET_FILE, OFF_SOCKET_SK, OFF_SYSCALL_NR,
+        OFF_UNIX_SOCK_PEER, OFF_USER_IP,
     },
     secret::number_of,
     task::Task,
@@ -254,13 +255,11 @@ impl Doing {
                     _ => (first, second),
                 };
                 let own = Thing::of_fd(task, into);
-                if call != WaitCall::FD {
-                    return [own, Thing::of_fd(task, from)];
-                }
-                match side {
+                let things = match side {
                     Side::Waits => alone(own),
                     Side::Wakes => with_peer(task, own),
-                }
+                };
+                if call == WaitCall::FD { things } else { [things[0], Thing::of_fd(task, from)] }
             }
             WaitCall::FUTEX => {
                 let operation = second as u32 & FUTEX_COMMAND;
@@ -301,17 +300,21 @@ fn child(has_id: bool, id: u64) -> Thing {
 }
 
 /// What is done to a socket of the machine itself its peer waits for: to send to it makes it readable, to receive from it
-/// makes it writable.
+/// makes it writable. Without a peer it is for one that is named in the call, or for whoever waits for this one: which is not
+/// told.
 #[inline(always)]
 fn with_peer(task: Task<Direct>, own: Thing) -> [Thing; 2] {
     if own.class == wait_class::SOCKET.into() {
         let sock = File::of(task, own.fd as u32).private().follow(&OFF_SOCKET_SK);
         if sock.load::<u16>(&OFF_SOCK_COMMON_SKC_FAMILY) == AF_UNIX {
-            let peer = sock.follow(&OFF_UNIX_SOCK_PEER).address() as u64;
-            if peer != 0 {
-                let peer = Thing::of_sock(peer);
-                return [Thing { fd: own.fd, flags: peer.flags | WAIT_HAS_FD, ..peer }, own];
-            }
+            let peer = if OFF_UNIX_SOCK_PEER.get() == ABSENT {
+                0
+            } else {
+                sock.follow(&OFF_UNIX_SOCK_PEER).address() as u64
+            };
+            let thing = if peer == 0 { Thing::of_class(wait_class::SOCKET) } else { Thing::of_sock(peer) };
+            let thing = Thing { fd: own.fd, flags: thing.flags | WAIT_HAS_FD, ..thing };
+            return [thing, if peer == 0 { Thing::NONE } else { own }];
         }
     }
     [own, Thing::NONE]

@@ -6,12 +6,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    btf_maps::{HashMap, LruHashMap},
-    helpers::generated::bpf_loop,
-    macros::btf_map,
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, btf_maps::LruHashMap, helpers::generated::bpf_loop, macros::btf_map};
 use kprobe_core::abi::{Family, THROTTLE_HAS_CGROUP, WaitThrottle, select};
 
 use crate::{
@@ -31,9 +26,10 @@ use crate::{
     task::Task,
 };
 
-/// Since when what a cgroup has on a CPU must wait, by the address of its `struct cfs_rq`.
+/// Since when what a cgroup has on a CPU must wait, by the address of its `struct cfs_rq`. Of one that is removed meanwhile nobody
+/// says that it may go on, nor of one that found some time after all: whose begin is oldest makes room for others.
 #[btf_map]
-pub static THROTTLED: HashMap<u64, u64, 1> = HashMap::new();
+pub static THROTTLED: LruHashMap<u64, u64, 1> = LruHashMap::new();
 
 /// Cgroups that selected threads were seen in, and those above: until when that is known without another look. Who has had
 /// none for long makes room for others.
