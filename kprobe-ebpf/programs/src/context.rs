@@ -7,12 +7,33 @@ use kprobe_core::abi::{
     CONTEXT_ABSENT, CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, CONTEXT_TASK, context_source,
 };
 
-use crate::{cpu::Cpu, frozen::CONTEXT_SOURCE, offsets::OFF_PREEMPT_COUNT};
+use crate::{
+    cpu::Cpu,
+    frozen::{CONTEXT_SOURCE, masked},
+    offsets::OFF_PREEMPT_COUNT,
+};
 
 // include/linux/preempt.h. Disabled softirqs count in steps of 0x200; 0x100 is set only while one is served.
 const NMI_MASK: u32 = 0x00f0_0000;
 const HARDIRQ_MASK: u32 = 0x000f_0000;
 const SERVING_SOFTIRQ: u32 = 0x0000_0100;
+
+/// A value for each context, for a map that has one of these for each CPU: what runs in a context of a CPU is not interrupted by
+/// anything else in that context.
+#[repr(C)]
+pub struct Each<T>([T; CONTEXTS]);
+
+/// The contexts, by their numbers, in a table whose length is a power of two.
+const CONTEXTS: usize = 8;
+const _: () = assert!((CONTEXT_NMI as usize) < CONTEXTS);
+
+impl<T> Each<T> {
+    /// That of one of `CONTEXT_*`.
+    #[inline(always)]
+    pub fn at(all: *mut Self, context: u32) -> *mut T {
+        all.cast::<T>().wrapping_add(masked::<CONTEXTS>(context as usize))
+    }
+}
 
 /// One of `CONTEXT_*`.
 #[inline(always)]

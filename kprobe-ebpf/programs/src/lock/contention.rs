@@ -4,7 +4,7 @@
 //! it spins, take no lock themselves but the ring's, and not that if it is the one that was waited for.
 
 use aya_ebpf::{EbpfContext, btf_maps::PerCpuArray, macros::btf_map};
-use kprobe_core::abi::{CONTENTION_MUTEX, CONTENTION_SPIN, CONTEXT_NMI, Family, LockContention};
+use kprobe_core::abi::{CONTENTION_MUTEX, CONTENTION_SPIN, Family, LockContention};
 
 use crate::{
     args::Args,
@@ -35,16 +35,8 @@ pub struct Wait {
 }
 
 /// Who spins does so on one CPU, and only what interrupts it can spin there meanwhile: one wait for each context.
-#[repr(C)]
-pub struct Spins([Wait; CONTEXTS]);
-
-/// The contexts, by their numbers, in a table whose length is a power of two.
-const CONTEXTS: usize = 8;
-const _: () = assert!((CONTEXT_NMI as usize) < CONTEXTS);
-
-/// Of each CPU.
 #[btf_map]
-pub static SPINS: PerCpuArray<Spins, 1> = PerCpuArray::new();
+pub static SPINS: PerCpuArray<context::Each<Wait>, 1> = PerCpuArray::new();
 
 /// Who sleeps waits for one lock, and may wake up on another CPU. Nothing spins then that the allocation could need.
 #[btf_map]
@@ -150,7 +142,5 @@ fn is_of(wait: *mut Wait, lock: u64, thread: Thread) -> bool {
 
 #[inline(always)]
 fn spin(context: u32) -> Option<*mut Wait> {
-    let spins = SPINS.get_ptr_mut(0)?;
-    let index = crate::frozen::masked::<CONTEXTS>(context as usize);
-    Some(spins.cast::<Wait>().wrapping_add(index))
+    Some(context::Each::at(SPINS.get_ptr_mut(0)?, context))
 }

@@ -4,15 +4,13 @@
 //! context, from when it says so until it says that this is over, or that the interrupt is.
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
-use kprobe_core::abi::{
-    CONTEXT_HARDIRQ, CONTEXT_NMI, CONTEXT_SOFTIRQ, WAIT_HAS_DEVICE, WAIT_HAS_OBJECT, wait_class,
-};
+use kprobe_core::abi::{CONTEXT_HARDIRQ, CONTEXT_SOFTIRQ, WAIT_HAS_DEVICE, WAIT_HAS_OBJECT, wait_class};
 
 use super::thing::Thing;
 use crate::{
     args::Args,
     block, context,
-    frozen::{Frozen, masked},
+    frozen::Frozen,
     kernel,
     memory::{Direct, Object, Probed},
     offsets::{
@@ -37,23 +35,13 @@ pub struct Delivery {
 /// What a request has for its sector if it is for none.
 const NO_SECTOR: u64 = u64::MAX;
 
-/// One for each context.
-#[repr(C)]
-pub struct Deliveries([Delivery; CONTEXTS]);
-
-/// The contexts, by their numbers, in a table whose length is a power of two.
-const CONTEXTS: usize = 8;
-const _: () = assert!((CONTEXT_NMI as usize) < CONTEXTS);
-
 /// Of each CPU.
 #[btf_map]
-pub static DELIVERIES: PerCpuArray<Deliveries, 1> = PerCpuArray::new();
+pub static DELIVERIES: PerCpuArray<context::Each<Delivery>, 1> = PerCpuArray::new();
 
 #[inline(always)]
 fn slot(context: u32) -> Option<*mut Delivery> {
-    let slots = DELIVERIES.get_ptr_mut(0)?;
-    let index = masked::<CONTEXTS>(context as usize);
-    Some(slots.cast::<Delivery>().wrapping_add(index))
+    Some(context::Each::at(DELIVERIES.get_ptr_mut(0)?, context))
 }
 
 /// Of a softirq or a hardware interrupt, if that is where the kernel is.
