@@ -69,6 +69,7 @@ impl Series {
             "security::",
             "memory::",
             "block::",
+            "irq::",
             "udp::",
             "tcp::",
             "pipe::",
