@@ -37,6 +37,8 @@ impl Kind {
                 | Self::MEMORY_FAULT_MAJOR
                 | Self::MEMORY_RECLAIM
                 | Self::MEMORY_COMPACTION
+                | Self::WAIT_BLOCKED
+                | Self::WAIT_THROTTLE
         )
     }
 }

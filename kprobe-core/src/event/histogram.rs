@@ -3,7 +3,7 @@ use std::fmt;
 use crate::{
     abi::{self, HISTOGRAM_CLASSES, Kind, aggregate_by},
     decode::{DecodeError, Record},
-    event::{Arch, Device, Field, Origin, SyscallAbi, SyscallNr, Tgid, Type, TypedEvent, Value},
+    event::{Arch, Device, Field, Origin, SyscallAbi, SyscallNr, Tgid, Type, TypedEvent, Value, WaitClass},
 };
 
 /// How long events of one kind took in one interval, counted in the kernel by class of duration instead of giving a record
@@ -90,7 +90,8 @@ impl Histogram {
         Picture(self.counts)
     }
 
-    /// What the subject is called on a machine of that architecture: the system call, the device. `None` if this is not by
+    /// What the subject is called on a machine of that architecture: the system call, the device, the kind of thing that was
+    /// waited for. `None` if this is not by
     /// subject, or for a number without a name.
     #[must_use]
     pub fn subject_name(&self, arch: Arch) -> Option<String> {
@@ -102,6 +103,9 @@ impl Histogram {
             }
             Kind::BLOCK_REQUEST => {
                 u32::try_from(subject).ok().map(|device| Device::from_kernel(device).to_string())
+            }
+            Kind::WAIT_BLOCKED => {
+                u8::try_from(subject).ok().and_then(|class| WaitClass(class).name()).map(str::to_owned)
             }
             _ => None,
         }
@@ -119,7 +123,12 @@ impl TypedEvent for Histogram {
     const FIELDS: &'static [Field] = &[
         Field::new("of", Type::Text, "kind of the events that were counted"),
         Field::new("by", Type::Text, "what they have in common: kind, tgid, cgroup or subject"),
-        Field::new("subject", Type::U64, "what they are about: system call, device, futex, lock").optional(),
+        Field::new(
+            "subject",
+            Type::U64,
+            "what they are about: system call, device, futex, lock, what was waited for",
+        )
+        .optional(),
         Field::new("subject_name", Type::Text, "its name").optional(),
         Field::new(
             "from_ktime_ns",
@@ -252,6 +261,8 @@ mod tests {
         assert_eq!(named(Kind::SYSCALL, Aggregated::Subject(1)).as_deref(), Some("write"));
         assert_eq!(named(Kind::BLOCK_REQUEST, Aggregated::Subject(8 << 20 | 1)).as_deref(), Some("8:1"));
         assert_eq!(named(Kind::SYSCALL, Aggregated::Tgid(Tgid(1))), None);
+        assert_eq!(named(Kind::WAIT_BLOCKED, Aggregated::Subject(14)).as_deref(), Some("futex"));
+        assert_eq!(named(Kind::WAIT_BLOCKED, Aggregated::Subject(256)), None);
         assert_eq!(named(Kind::SYSCALL, Aggregated::Subject(1 << 40)), None);
     }
 }

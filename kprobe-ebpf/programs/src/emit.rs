@@ -110,9 +110,10 @@ bodies! {
     UNIX_RECV unix_recv: UnixRecv;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;
-    WAIT_BLOCKED wait_blocked: WaitBlocked;
+    WAIT_BLOCKED wait_blocked: WaitBlocked,
+        |wait: &WaitBlocked, now| since(wait.begin_ns, now, wait.class.into());
     WAIT_EPOLL wait_epoll: WaitEpoll;
-    WAIT_THROTTLE wait_throttle: WaitThrottle;
+    WAIT_THROTTLE wait_throttle: WaitThrottle, measure_throttle;
     PATH_EXEC path_exec: PathExec;
     PATH_OPEN path_open: PathOpen;
 }
@@ -120,6 +121,13 @@ bodies! {
 #[inline(always)]
 fn since(begin_ns: u64, now: u64, subject: u64) -> Option<Measured> {
     Some(Measured { duration_ns: now.wrapping_sub(begin_ns), subject, whose: None })
+}
+
+/// The cgroup that had to stop; who is current at the end is chance.
+#[inline(always)]
+fn measure_throttle(throttle: &WaitThrottle, now: u64) -> Option<Measured> {
+    let whose = Some((0, throttle.cgroup_id));
+    Some(Measured { duration_ns: now.wrapping_sub(throttle.begin_ns), subject: 0, whose })
 }
 
 /// Whoever submitted it; in whose context it was completed is chance.

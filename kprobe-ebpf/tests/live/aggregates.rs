@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kprobe_core::{
     abi::{Family, Kind},
-    event::{Aggregated, Arch, Histogram, Tgid},
+    event::{Aggregated, Arch, Histogram, Tgid, WaitClass},
 };
 use kprobe_ebpf::{
     AttachError, Block, By, Filter, Lock, Memory, PairCounts, ProbeFamily, Process, Recorder,
-    RecorderBuilder, Sched, Syscalls, host,
+    RecorderBuilder, Sched, Syscalls, Wait, host,
 };
 
 use crate::support::{
@@ -22,6 +22,7 @@ crate::trials!(
     of_each_process,
     no_room,
     threads_that_wait,
+    waits_for_time,
     waits_for_a_futex,
     requests_of_whoever_submitted_them,
     major_faults,
@@ -149,6 +150,25 @@ fn threads_that_wait_on(rung: &str, other: &str) {
     let span = histograms.last().unwrap().origin.ktime_ns - began_ns;
     // One thread, which sleeps most of the time.
     assert!(running > 0 && running < span, "{rung}: {running} of {span}");
+}
+
+/// By what kind of thing they are for.
+fn waits_for_time() {
+    let naps = u64::from(times(100));
+    let builder = summing_up(Wait::default().without_throttle(), Family::Wait, By::Subject);
+    let (recorded, ..) = Recording::of_workload(builder, &format!("naps {naps}"));
+    let recorded = recorded.lossless();
+    let sleeps = Aggregated::Subject(WaitClass::SLEEP.0.into());
+    let slept = counts(&recorded, Kind::WAIT_BLOCKED)[&sleeps];
+    // For those that are missing see `sched::wake_ups_by_a_timer`.
+    let least = if in_vm() { naps } else { naps / 2 };
+    assert!((least..=naps).contains(&slept), "{slept} of {naps}");
+    let histograms = recorded.all::<Histogram>();
+    let of_sleeps = |histogram: &&Histogram| histogram.of == sleeps && histogram.kind == Kind::WAIT_BLOCKED;
+    let sum_ns: u64 = histograms.iter().filter(of_sleeps).map(|histogram| histogram.sum_ns).sum();
+    // Each for 3 ms or longer.
+    assert!(sum_ns >= slept * 3_000_000, "{sum_ns}");
+    assert_eq!(recorded.books.submitted(Kind::WAIT_BLOCKED), 0);
 }
 
 /// Each of the five, the one that was restarted included.
