@@ -110,8 +110,7 @@ bodies! {
     UNIX_RECV unix_recv: UnixRecv;
     PIPE_WRITE pipe_write: PipeWrite;
     PIPE_READ pipe_read: PipeRead;
-    WAIT_BLOCKED wait_blocked: WaitBlocked,
-        |wait: &WaitBlocked, now| since(wait.begin_ns, now, wait.class.into());
+    WAIT_BLOCKED wait_blocked: WaitBlocked;
     WAIT_EPOLL wait_epoll: WaitEpoll;
     WAIT_THROTTLE wait_throttle: WaitThrottle, measure_throttle;
     PATH_EXEC path_exec: PathExec;
@@ -236,6 +235,24 @@ pub fn emit<B: Body>(who: impl Who + Copy, now: u64, body: impl Fn() -> B) {
         && let Some(measured) = body().measure(now)
     {
         aggregate::count(who, B::KIND, measured);
+        return;
+    }
+    emit_one_in(who, now, family_one_in(B::KIND), body);
+}
+
+/// Likewise, with a body that is too long to be made twice on the stack of a program: how it is measured is known without it.
+#[inline(always)]
+pub fn emit_measured<B: Body>(
+    who: impl Who + Copy,
+    now: u64,
+    measure: impl FnOnce() -> Measured,
+    body: impl FnOnce() -> B,
+) {
+    const { assert!(B::KIND.can_be_summed_up()) };
+    if let Some(family) = B::KIND.family()
+        && aggregate::by(family) != aggregate_by::NOTHING
+    {
+        aggregate::count(who, B::KIND, measure());
         return;
     }
     emit_one_in(who, now, family_one_in(B::KIND), body);

@@ -20,10 +20,11 @@ use kprobe_core::abi::{
 
 use self::thing::{Doing, NO_CALL, Side, Thing};
 use crate::{
+    aggregate::Measured,
     args::Args,
     context, cpu,
     current::CurrentTask,
-    emit::{emit, min_duration_ns, now},
+    emit::{emit_measured, min_duration_ns, now},
     filter, kernel,
     memory::Direct,
     storage,
@@ -196,7 +197,12 @@ fn arrive(task: Task<Direct>) {
         // SAFETY: likewise, and nobody else writes: it did wait, whoever woke it did so before it was chosen to run, and it is
         // not woken once more before it runs. A reference, because a copy would take much of a program's small stack.
         let remembered = unsafe { &*waiting };
-        emit(CurrentTask(task), now, || record(remembered, arrived_ns));
+        let measure = || Measured {
+            duration_ns: now.wrapping_sub(begin_ns),
+            subject: matching(&remembered.waits, &remembered.wakes).0.class.into(),
+            whose: None,
+        };
+        emit_measured(CurrentTask(task), now, measure, || record(remembered, arrived_ns));
     }
     // SAFETY: see `find`.
     unsafe {
