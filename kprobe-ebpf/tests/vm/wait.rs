@@ -7,7 +7,7 @@ use kprobe_ebpf::{Block, Filter, Recorder, Wait};
 
 use crate::support::{
     child::Workload,
-    kernel::{Deadline, context_switches, wait_until_asleep},
+    kernel::{Deadline, context_switches_of_reader},
     recording::Recording,
     times,
 };
@@ -65,17 +65,13 @@ fn as_often_as_the_kernel_counts() {
     let mut workload = Workload::start(&format!("ping-pong {rounds}"));
     let players: Vec<u32> = workload.line().split(' ').map(|tid| tid.parse().unwrap()).collect();
     // When they have played they wait for the test.
-    let reads = format!("{} 0x0 ", libc::SYS_read);
     let voluntary = [0, 1].map(|player: usize| {
-        let mut counted = 0;
+        let mut counted = None;
         Deadline::wait_for("the end of a game", || {
-            wait_until_asleep(players[player]);
-            (counted, _) = context_switches(players[player]);
-            // It may have played on since: then the count is another after it was seen to have ended.
-            let call = fs::read_to_string(format!("/proc/{}/syscall", players[player])).unwrap();
-            call.starts_with(&reads) && context_switches(players[player]).0 == counted
+            counted = context_switches_of_reader(players[player]);
+            counted.is_some()
         });
-        counted
+        counted.unwrap().0
     });
     let until = kprobe_ebpf::host::clocks().monotonic_ns;
     workload.close_input();
