@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kprobe_core::event::{EpollOp, Tgid, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WakeContext};
+use kprobe_core::event::{EpollOp, Event, Tgid, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WakeContext};
 use kprobe_ebpf::{Filter, Recorder, Wait};
 
 use crate::support::{
@@ -344,26 +344,35 @@ fn a_thread_that_nobody_looks_at_for_a_while() {
         wait_until_in(tgid, libc::SYS_read);
         kprobe_ebpf::host::clocks().monotonic_ns
     };
-    let recording = Recording::start(Recorder::builder().probe(waits()).filter(Filter::none()));
+    let mut recording = Recording::start(Recorder::builder().probe(waits()).filter(Filter::none()));
     recording.recorder.add_process(Tgid(tgid)).unwrap();
     let first = pass();
     recording.recorder.remove_process(Tgid(tgid)).unwrap();
     pass();
     let unseen = pass();
     recording.recorder.add_process(Tgid(tgid)).unwrap();
-    pass();
-    let last = pass();
+    let reads = |wait: &WaitBlocked| wait.key.call.is_some_and(|call| i64::from(call.nr) == libc::SYS_read);
+    let is_later =
+        |event: &Event| matches!(event, Event::WaitBlocked(wait) if reads(wait) && wait.begin_ns >= unseen);
+    // The first that begins from then on ends with the second pass. On one machine it may not be seen: see `the_wait`.
+    let mut passes = 0;
+    recording.poll_until(|events| {
+        let is_there = events.iter().any(is_later);
+        if !is_there {
+            pass();
+            passes += 1;
+        }
+        is_there
+    });
+    assert!(passes <= 3 || !in_vm(), "{passes}");
     drop(gate);
     let recorded = recording.finish().lossless();
-    let reads = |wait: &WaitBlocked| wait.key.call.is_some_and(|call| i64::from(call.nr) == libc::SYS_read);
     let waits: Vec<_> = recorded.all::<WaitBlocked>().into_iter().filter(reads).collect();
     // The one that was seen to begin only, and the one that was seen to end only, are not there.
     for wait in &waits {
         let (begin, end) = (wait.begin_ns, wait.origin.ktime_ns);
         assert!(end <= first || begin >= unseen, "{first} {unseen}: {waits:#?}");
     }
-    let found = waits.iter().filter(|wait| (unseen..last).contains(&wait.begin_ns)).count();
-    assert!(found >= 1 || !in_vm(), "{first} {unseen} {last}: {waits:#?}");
 }
 
 /// What comes into a set is known on every rung; numbers are others in each recording.
