@@ -88,6 +88,9 @@ fn the_wait(recorded: &Recorded, name: &str, told: &Told) -> Option<WaitBlocked>
     Some(wait)
 }
 
+/// The waits of the workload.
+const ALL: usize = 29;
+
 /// Whoever waits does so for 30 ms, or for less if it is late itself.
 const LEAST_NS: u64 = 5_000_000;
 
@@ -109,7 +112,8 @@ impl<'a> Found<'a> {
     /// machine itself may have to wait.
     fn check_all(&self) {
         let most = if in_vm() { 0 } else { 4 };
-        assert!(self.told.len() > 20 && self.missing.get() <= most, "{} missing", self.missing.get());
+        assert_eq!(self.told.len(), ALL, "{:?}", self.told.keys());
+        assert!(self.missing.get() <= most, "{} missing", self.missing.get());
         let mut besides = self.besides.borrow_mut();
         besides.sort_unstable();
         assert!(besides.get(besides.len() / 2).is_none_or(|median| *median < 15_000_000), "{besides:?}");
@@ -171,11 +175,14 @@ fn everything_there_is_to_wait_for() {
     on_signals_and_files(&found);
     on_time(&found);
     on_threads(&found);
+    on_queues(&found);
+    on_processes(&found);
     found.check_all();
 
     // No wait of anybody else, and none that overlaps another of the same thread.
     let mut ended: BTreeMap<u32, u64> = BTreeMap::new();
-    let children = ["child", "pidfd"].map(|name| found.told[name].waker);
+    let children = ["child", "pidfd", "vfork"].map(|name| found.told[name].waker);
+    let children = children.into_iter().chain([found.told["stop"].waiter]).collect::<Vec<_>>();
     for wait in recorded.all::<WaitBlocked>() {
         assert!(wait.origin.tgid.0 == tgid || children.contains(&wait.origin.tgid.0), "{wait:?}");
         let before = ended.insert(wait.origin.tid.0, wait.origin.ktime_ns);
@@ -202,6 +209,11 @@ fn on_pipes_and_sockets(found: &Found<'_>) {
             (wait.key.class, wait.key.object, woken.class),
             (WaitClass::POLL, Some(2), WaitClass::PIPE)
         );
+        assert!(is_inode(&woken, told), "{wait:?} {told:?}");
+    });
+    found.check("select", |wait, told| {
+        let woken = by_thread("select", wait, told, WRITE);
+        assert_eq!((wait.key.class, wait.key.object, woken.class), (WaitClass::POLL, None, WaitClass::PIPE));
         assert!(is_inode(&woken, told), "{wait:?} {told:?}");
     });
     found.check("unix", |wait, told| {
@@ -312,6 +324,48 @@ fn on_threads(found: &Found<'_>) {
             assert_eq!((wait.key.class, woken.class), (on, WaitClass::EXIT), "{name}: {wait:?}");
             let is_told = wait.key.object == Some(told.object);
             assert!(wait.key.object.is_some() && (name != "child" || is_told), "{name}: {wait:?}");
+        });
+    }
+}
+
+fn on_queues(found: &Found<'_>) {
+    let all = [
+        ("message", libc::SYS_msgsnd),
+        ("message-full", libc::SYS_msgrcv),
+        ("posix-message", libc::SYS_mq_timedsend),
+        ("posix-message-full", libc::SYS_mq_timedreceive),
+    ];
+    for (name, call) in all {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, Some(call));
+            assert_eq!(
+                (wait.key.class, woken.class),
+                (WaitClass::QUEUE, WaitClass::QUEUE),
+                "{name}: {wait:?}"
+            );
+            let is_told = |key: &WaitKey| {
+                if name.starts_with("posix") {
+                    is_inode(key, told) && key.fd.is_some()
+                } else {
+                    key.object == Some(told.object) && key.device.is_none() && key.fd.is_none()
+                }
+            };
+            assert!(is_told(&wait.key) && is_told(&woken), "{name}: {wait:?} {told:?}");
+            assert!(wait.key.is_same(&woken) && wait.state.letter() == "S", "{name}: {wait:?}");
+        });
+    }
+}
+
+fn on_processes(found: &Found<'_>) {
+    let all = [
+        ("vfork", WaitClass::FORK, "D", WaitClass::EXIT, None),
+        ("stop", WaitClass::STOP, "T", WaitClass::SIGNAL, Some(libc::SYS_kill)),
+    ];
+    for (name, on, state, by, call) in all {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, call);
+            assert_eq!((wait.key.class, wait.key.object), (on, None), "{name}: {wait:?}");
+            assert_eq!((wait.state.letter(), woken.class), (state, by), "{name}: {wait:?}");
         });
     }
 }
