@@ -20,7 +20,7 @@ use crate::support::{
     child::Workload,
     kernel::{BpfObjects, Deadline},
     recording::{Recorded, Recording},
-    workload::sys,
+    workload::{calls::CODE, sys},
 };
 
 crate::trials!(
@@ -381,7 +381,7 @@ fn a_set_of_calls() {
     let set = SyscallSet::named(["=read", "pread64", "getppid", "exit_group"]).unwrap();
     let mut recording = Recording::start(Recorder::builder().probe(Syscalls::of(set)).filter(Filter::none()));
     let mut workload = recording.spawn("known-calls");
-    recording.run_to_any_end(&mut workload);
+    assert_eq!(recording.run_to_any_end(&mut workload).code(), Some(CODE as i32));
     let recorded = recording.finish().lossless();
     assert_eq!(recorded.books.syscalls, kprobe_ebpf::SyscallCounts::default());
     let calls = recorded.all::<Syscall>();

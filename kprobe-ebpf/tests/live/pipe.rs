@@ -10,7 +10,7 @@ use kprobe_ebpf::{Filter, Pipes, Recorder};
 
 use crate::support::{
     child::Workload,
-    kernel::{Deadline, sleeps_in},
+    kernel::wait_until_in,
     recording::{Recorded, Recording},
     rungs::{check_whole, record, rungs},
     times,
@@ -213,9 +213,7 @@ fn check_input(recorded: &Recorded, ready: &str, lines: &[String], from: u64) {
 fn in_the_middle_of_a_read() {
     let mut workload = Workload::start("reads-input 100");
     let ready = workload.line();
-    Deadline::wait_for("a thread that reads", || {
-        sleeps_in(workload.tgid(), &["pipe_read"], &[libc::SYS_read])
-    });
+    wait_until_in(workload.tgid(), libc::SYS_read);
     let builder = Recorder::builder().probe(Pipes::default()).filter(Filter::tgids([Tgid(workload.tgid())]));
     // At the functions themselves its return is not seen.
     let mut recording = Recording::start(builder.forbid_rung("fentry"));

@@ -1,6 +1,6 @@
 //! Every rung of a ladder gives the same records.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use kprobe_core::event::{Event, SchedMigrate, Syscall};
 use kprobe_ebpf::{Process, Sched, Syscalls};
@@ -8,7 +8,8 @@ use kprobe_ebpf::{Process, Sched, Syscalls};
 use super::syscalls::{from_begin, known, name};
 use crate::support::{
     recording::Recorded,
-    rungs::{check_whole, record, rungs},
+    rungs::{check_whole, record, record_to, rungs},
+    workload::calls::CODE,
 };
 
 crate::trials!(system_calls, processes, scheduler);
@@ -17,8 +18,11 @@ fn system_calls() {
     let rungs = rungs(Syscalls::all());
     assert!(rungs.len() >= 3, "{rungs:?}");
     let mut whole = 0;
+    let end = ExitStatus::from_raw((CODE as i32) << 8);
     for rung in &rungs {
-        let Some((recorded, ..)) = record(Syscalls::all(), &rungs, rung, "known-calls") else { continue };
+        let Some((recorded, ..)) = record_to(end, Syscalls::all(), &rungs, rung, "known-calls") else {
+            continue;
+        };
         whole += 1;
         let calls = from_begin(recorded.all::<Syscall>());
         let found: Vec<_> =

@@ -6,7 +6,7 @@ use kprobe_ebpf::{Filter, Recorder, Sched};
 use crate::support::{
     child::Workload,
     in_vm,
-    kernel::{context_switches, wait_until_asleep},
+    kernel::{Deadline, context_switches_of_reader},
     recording::Recording,
     times,
 };
@@ -25,7 +25,7 @@ fn switches_as_the_kernel_counts_them() {
     let mut workload = recording.spawn(&format!("ping-pong {rounds}"));
     let line = workload.line();
     let players: Vec<u32> = line.split(' ').map(|tid| tid.parse().unwrap()).collect();
-    // The last thing that each does is to wait for the test: for the 2nd time asleep in a row with the same count.
+    // The last thing that each does is to wait for the test.
     let counted = players.iter().map(|tid| settled(&mut recording, *tid)).collect::<Vec<_>>();
     let until = kprobe_ebpf::host::clocks().monotonic_ns;
     workload.close_input();
@@ -103,14 +103,12 @@ fn switches_with_a_signal_pending() {
 
 /// Voluntary and involuntary switches of a thread that waits for the test and will not run before that.
 fn settled<P>(recording: &mut Recording<P>, tid: u32) -> (u64, u64) {
+    let deadline = Deadline::new();
     loop {
-        wait_until_asleep(tid);
-        let counted = context_switches(tid);
-        let syscall = std::fs::read_to_string(format!("/proc/{tid}/syscall")).unwrap();
-        // read(0, ...)
-        if syscall.starts_with(&format!("{} 0x0 ", libc::SYS_read)) && counted == context_switches(tid) {
+        if let Some(counted) = context_switches_of_reader(tid) {
             return counted;
         }
+        deadline.check(&format!("thread {tid} to wait for the test"));
         recording.poll();
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kprobe_core::event::{EpollOp, Tgid, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WakeContext};
+use kprobe_core::event::{EpollOp, Event, Tgid, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WakeContext};
 use kprobe_ebpf::{Filter, Recorder, Wait};
 
 use crate::support::{
@@ -88,6 +88,9 @@ fn the_wait(recorded: &Recorded, name: &str, told: &Told) -> Option<WaitBlocked>
     Some(wait)
 }
 
+/// The waits of the workload.
+const ALL: usize = 29;
+
 /// Whoever waits does so for 30 ms, or for less if it is late itself.
 const LEAST_NS: u64 = 5_000_000;
 
@@ -109,7 +112,8 @@ impl<'a> Found<'a> {
     /// machine itself may have to wait.
     fn check_all(&self) {
         let most = if in_vm() { 0 } else { 4 };
-        assert!(self.told.len() > 20 && self.missing.get() <= most, "{} missing", self.missing.get());
+        assert_eq!(self.told.len(), ALL, "{:?}", self.told.keys());
+        assert!(self.missing.get() <= most, "{} missing", self.missing.get());
         let mut besides = self.besides.borrow_mut();
         besides.sort_unstable();
         assert!(besides.get(besides.len() / 2).is_none_or(|median| *median < 15_000_000), "{besides:?}");
@@ -171,11 +175,14 @@ fn everything_there_is_to_wait_for() {
     on_signals_and_files(&found);
     on_time(&found);
     on_threads(&found);
+    on_queues(&found);
+    on_processes(&found);
     found.check_all();
 
     // No wait of anybody else, and none that overlaps another of the same thread.
     let mut ended: BTreeMap<u32, u64> = BTreeMap::new();
-    let children = ["child", "pidfd"].map(|name| found.told[name].waker);
+    let children = ["child", "pidfd", "vfork"].map(|name| found.told[name].waker);
+    let children = children.into_iter().chain([found.told["stop"].waiter]).collect::<Vec<_>>();
     for wait in recorded.all::<WaitBlocked>() {
         assert!(wait.origin.tgid.0 == tgid || children.contains(&wait.origin.tgid.0), "{wait:?}");
         let before = ended.insert(wait.origin.tid.0, wait.origin.ktime_ns);
@@ -202,6 +209,11 @@ fn on_pipes_and_sockets(found: &Found<'_>) {
             (wait.key.class, wait.key.object, woken.class),
             (WaitClass::POLL, Some(2), WaitClass::PIPE)
         );
+        assert!(is_inode(&woken, told), "{wait:?} {told:?}");
+    });
+    found.check("select", |wait, told| {
+        let woken = by_thread("select", wait, told, WRITE);
+        assert_eq!((wait.key.class, wait.key.object, woken.class), (WaitClass::POLL, None, WaitClass::PIPE));
         assert!(is_inode(&woken, told), "{wait:?} {told:?}");
     });
     found.check("unix", |wait, told| {
@@ -316,6 +328,48 @@ fn on_threads(found: &Found<'_>) {
     }
 }
 
+fn on_queues(found: &Found<'_>) {
+    let all = [
+        ("message", libc::SYS_msgsnd),
+        ("message-full", libc::SYS_msgrcv),
+        ("posix-message", libc::SYS_mq_timedsend),
+        ("posix-message-full", libc::SYS_mq_timedreceive),
+    ];
+    for (name, call) in all {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, Some(call));
+            assert_eq!(
+                (wait.key.class, woken.class),
+                (WaitClass::QUEUE, WaitClass::QUEUE),
+                "{name}: {wait:?}"
+            );
+            let is_told = |key: &WaitKey| {
+                if name.starts_with("posix") {
+                    is_inode(key, told) && key.fd.is_some()
+                } else {
+                    key.object == Some(told.object) && key.device.is_none() && key.fd.is_none()
+                }
+            };
+            assert!(is_told(&wait.key) && is_told(&woken), "{name}: {wait:?} {told:?}");
+            assert!(wait.key.is_same(&woken) && wait.state.letter() == "S", "{name}: {wait:?}");
+        });
+    }
+}
+
+fn on_processes(found: &Found<'_>) {
+    let all = [
+        ("vfork", WaitClass::FORK, "D", WaitClass::EXIT, None),
+        ("stop", WaitClass::STOP, "T", WaitClass::SIGNAL, Some(libc::SYS_kill)),
+    ];
+    for (name, on, state, by, call) in all {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, call);
+            assert_eq!((wait.key.class, wait.key.object), (on, None), "{name}: {wait:?}");
+            assert_eq!((wait.state.letter(), woken.class), (state, by), "{name}: {wait:?}");
+        });
+    }
+}
+
 fn only_long_waits() {
     let least = Duration::from_nanos(LEAST_NS);
     let builder = Recorder::builder().probe(waits().min_duration(least)).filter(Filter::none());
@@ -344,26 +398,35 @@ fn a_thread_that_nobody_looks_at_for_a_while() {
         wait_until_in(tgid, libc::SYS_read);
         kprobe_ebpf::host::clocks().monotonic_ns
     };
-    let recording = Recording::start(Recorder::builder().probe(waits()).filter(Filter::none()));
+    let mut recording = Recording::start(Recorder::builder().probe(waits()).filter(Filter::none()));
     recording.recorder.add_process(Tgid(tgid)).unwrap();
     let first = pass();
     recording.recorder.remove_process(Tgid(tgid)).unwrap();
     pass();
     let unseen = pass();
     recording.recorder.add_process(Tgid(tgid)).unwrap();
-    pass();
-    let last = pass();
+    let reads = |wait: &WaitBlocked| wait.key.call.is_some_and(|call| i64::from(call.nr) == libc::SYS_read);
+    let is_later =
+        |event: &Event| matches!(event, Event::WaitBlocked(wait) if reads(wait) && wait.begin_ns >= unseen);
+    // The first that begins from then on ends with the second pass. On one machine it may not be seen: see `the_wait`.
+    let mut passes = 0;
+    recording.poll_until(|events| {
+        let is_there = events.iter().any(is_later);
+        if !is_there {
+            pass();
+            passes += 1;
+        }
+        is_there
+    });
+    assert!(passes <= 3 || !in_vm(), "{passes}");
     drop(gate);
     let recorded = recording.finish().lossless();
-    let reads = |wait: &WaitBlocked| wait.key.call.is_some_and(|call| i64::from(call.nr) == libc::SYS_read);
     let waits: Vec<_> = recorded.all::<WaitBlocked>().into_iter().filter(reads).collect();
     // The one that was seen to begin only, and the one that was seen to end only, are not there.
     for wait in &waits {
         let (begin, end) = (wait.begin_ns, wait.origin.ktime_ns);
         assert!(end <= first || begin >= unseen, "{first} {unseen}: {waits:#?}");
     }
-    let found = waits.iter().filter(|wait| (unseen..last).contains(&wait.begin_ns)).count();
-    assert!(found >= 1 || !in_vm(), "{first} {unseen} {last}: {waits:#?}");
 }
 
 /// What comes into a set is known on every rung; numbers are others in each recording.

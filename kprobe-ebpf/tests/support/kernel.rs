@@ -33,20 +33,6 @@ impl Deadline {
     }
 }
 
-/// Whether a process sleeps in a function of the kernel with such a name or, where the kernel does not find out the name (on
-/// x86-64 before 5.16), in one of these system calls.
-pub fn sleeps_in(tgid: u32, functions: &[&str], calls: &[i64]) -> bool {
-    let text = |file: &str| fs::read_to_string(format!("/proc/{tgid}/{file}")).unwrap_or_default();
-    let function = text("wchan");
-    if function != "0" {
-        return functions.iter().any(|name| function.contains(name));
-    }
-    // `running`, or the number of the call and its arguments.
-    let call = text("syscall");
-    let nr = call.split(' ').next().and_then(|nr| nr.parse().ok());
-    nr.is_some_and(|nr| calls.contains(&nr))
-}
-
 /// BPF objects by their ids in the kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BpfObjects {
@@ -110,21 +96,40 @@ impl BpfObjects {
     }
 }
 
-/// Waits until a thread sleeps, as it does in the last call that it made.
-pub fn wait_until_asleep(tid: u32) {
-    Deadline::wait_for("a thread to sleep", || {
-        let stat = fs::read_to_string(format!("/proc/{tid}/stat")).unwrap();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+/// The call in which a thread has given up its CPU, as `number argument ...`, if it is in the state of this letter.
+fn call_in_state(tid: u32, state: char) -> Option<String> {
+    let text = |file: &str| {
+        fs::read_to_string(format!("/proc/{tid}/{file}"))
+            .unwrap_or_else(|error| panic!("thread {tid}: {error}"))
+    };
+    // `running` if it has a CPU or could have one.
+    let call = text("syscall");
+    let stat = text("stat");
+    let is_in_state = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state));
+    (is_in_state && call.starts_with(|first: char| first.is_ascii_digit()) && text("syscall") == call)
+        .then_some(call)
+}
+
+/// Waits until a thread has given up its CPU in one of these calls, in the state of this letter: whoever wakes it then ends that.
+pub fn wait_until_in_state(tid: u32, calls: &[i64], state: char) {
+    Deadline::wait_for(&format!("thread {tid} to be in one of the calls {calls:?} in state {state}"), || {
+        let call = call_in_state(tid, state);
+        let nr = call.and_then(|call| call.split(' ').next()?.parse().ok());
+        nr.is_some_and(|nr| calls.contains(&nr))
     });
 }
 
 /// Waits until a thread sleeps in a call.
 pub fn wait_until_in(tid: u32, nr: i64) {
-    Deadline::wait_for("a thread in a call", || {
-        wait_until_asleep(tid);
-        let call = fs::read_to_string(format!("/proc/{tid}/syscall")).unwrap();
-        call.split(' ').next().is_some_and(|number| number.parse() == Ok(nr))
-    });
+    wait_until_in_state(tid, &[nr], 'S');
+}
+
+/// Voluntary and involuntary context switches of a thread that reads its standard input, and has not run since they were counted.
+pub fn context_switches_of_reader(tid: u32) -> Option<(u64, u64)> {
+    let counted = context_switches(tid);
+    let call = call_in_state(tid, 'S')?;
+    (call.starts_with(&format!("{} 0x0 ", libc::SYS_read)) && context_switches(tid) == counted)
+        .then_some(counted)
 }
 
 /// Voluntary and involuntary context switches of a thread, until now.

@@ -1,5 +1,7 @@
 //! The same workload on every rung of a ladder.
 
+use std::process::ExitStatus;
+
 use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, host};
 
 use serde_json::json;
@@ -38,9 +40,20 @@ pub fn attach<P: ProbeFamily>(probe: P, rungs: &[String], only: &str) -> Recorde
     recorder
 }
 
-/// What is recorded on this rung alone, and what the workload wrote. Events that have no such rung are off. `None` if this
-/// machine does not have it, or if the kernel skipped programs there.
+/// What is recorded on this rung alone, and what the workload wrote, which must end well. Events that have no such rung are off.
+/// `None` if this machine does not have it, or if the kernel skipped programs there.
 pub fn record<P: ProbeFamily>(
+    probe: P,
+    rungs: &[String],
+    only: &str,
+    workload: &str,
+) -> Option<(Recorded, Vec<String>, u32)> {
+    record_to(ExitStatus::default(), probe, rungs, only, workload)
+}
+
+/// The same of a workload that ends like this.
+pub fn record_to<P: ProbeFamily>(
+    end: ExitStatus,
     probe: P,
     rungs: &[String],
     only: &str,
@@ -62,8 +75,10 @@ pub fn record<P: ProbeFamily>(
         assert_eq!(probe.rung.is_some(), probe.ladder.iter().any(|rung| rung.rung == only));
     }
     let mut recording = Recording::of(recorder, |_| true);
-    let mut workload = recording.spawn(workload);
-    recording.run_to_any_end(&mut workload);
+    let text = workload;
+    let mut workload = recording.spawn(text);
+    let status = recording.run_to_any_end(&mut workload);
+    assert_eq!(status, end, "{text} on {only}");
     let recorded = recording.finish().lossless();
     // On a rung that is not the best of its kernel.
     let is_whole = recorded.skipped == 0;

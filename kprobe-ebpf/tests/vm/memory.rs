@@ -1,6 +1,6 @@
 //! What takes memory from the whole machine, or kills.
 
-use std::fs;
+use std::{fs, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use kprobe_core::event::{MemoryCompaction, MemoryOomKill, MemoryReclaim, MemoryScope};
 use kprobe_ebpf::{Filter, Memory, Recorder, host};
@@ -8,7 +8,7 @@ use kprobe_ebpf::{Filter, Memory, Recorder, host};
 use crate::support::{
     memcg::MemoryCgroup,
     recording::Recording,
-    rungs::{record, rungs},
+    rungs::{record, record_to, rungs},
 };
 
 crate::trials!(
@@ -23,10 +23,11 @@ const LIMIT: u64 = 24 << 20;
 fn every_rung_of_kills_in_a_cgroup() {
     let own = std::process::id();
     let rungs = rungs(Memory::default());
+    let killed = ExitStatus::from_raw(libc::SIGKILL);
     let mut whole = 0;
     for rung in ["fentry", "kprobe", "tp_btf", "raw_tp"] {
         let cgroup = MemoryCgroup::new(LIMIT);
-        let recorded = record(Memory::default(), &rungs, rung, &format!("hog {own} 64"));
+        let recorded = record_to(killed, Memory::default(), &rungs, rung, &format!("hog {own} 64"));
         let Some((recorded, lines, tgid)) = recorded else { continue };
         whole += 1;
         assert_eq!(lines, ["hogging"]);
@@ -52,7 +53,7 @@ fn a_kill_that_was_asked_for() {
     let mut workload = recording.spawn("victim 64");
     assert_eq!(workload.line(), "ready");
     fs::write("/proc/sysrq-trigger", "f").unwrap();
-    recording.run_to_any_end(&mut workload);
+    assert_eq!(recording.run_to_any_end(&mut workload), ExitStatus::from_raw(libc::SIGKILL));
     let recorded = recording.finish().lossless();
     let kills = recorded.all::<MemoryOomKill>();
     let [kill] = kills[..] else { panic!("{kills:?}") };

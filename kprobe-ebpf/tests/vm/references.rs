@@ -9,10 +9,7 @@ use std::{
 use kprobe_core::event::{SecurityCapability, TcpRetransmit};
 use kprobe_ebpf::{Filter, Recorder, Security, Tcp, host};
 
-use crate::support::{
-    kernel::{Deadline, sleeps_in},
-    recording::Recording,
-};
+use crate::support::{kernel::wait_until_in_state, recording::Recording};
 
 crate::trials!(checks_of_commands, retransmits_of_a_lossy_link);
 
@@ -73,9 +70,7 @@ fn checks_of_commands() {
     command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut shell = recording.spawn_command(&mut command);
     // It waits for its input, and has been asked nothing more.
-    Deadline::wait_for("the shell", || {
-        sleeps_in(shell.tgid(), &["poll", "pipe"], &[libc::SYS_read, libc::SYS_poll, libc::SYS_ppoll])
-    });
+    wait_until_in_state(shell.tgid(), &[libc::SYS_read, libc::SYS_poll, libc::SYS_ppoll], 'S');
     let reference = Reference::start(shell.tgid());
     let began = host::clocks().monotonic_ns;
     shell.close_input();

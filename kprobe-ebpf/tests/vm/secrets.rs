@@ -12,13 +12,13 @@ use std::{
         },
     },
     process::Command,
-    sync::Mutex,
+    sync::{Mutex, mpsc},
     thread,
-    time::Duration,
 };
 
 use crate::support::{
     child::{WORKLOAD, own_path},
+    kernel::wait_until_in,
     workload::{block::disk, sys},
 };
 
@@ -210,8 +210,13 @@ fn in_memory(text: &str) {
     let lock = Mutex::new(text.to_owned());
     thread::scope(|scope| {
         let held = lock.lock().unwrap();
-        scope.spawn(|| lock.lock().unwrap().push_str(SECRET));
-        thread::sleep(Duration::from_millis(50));
+        let (sender, receiver) = mpsc::channel();
+        let lock = &lock;
+        scope.spawn(move || {
+            sender.send(sys::tid()).unwrap();
+            lock.lock().unwrap().push_str(SECRET);
+        });
+        wait_until_in(receiver.recv().unwrap(), libc::SYS_futex);
         drop(held);
     });
     // The value of a futex: it is another by then, so nobody waits.

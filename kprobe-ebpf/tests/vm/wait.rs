@@ -7,7 +7,7 @@ use kprobe_ebpf::{Block, Filter, Recorder, Wait};
 
 use crate::support::{
     child::Workload,
-    kernel::{Deadline, context_switches, wait_until_asleep},
+    kernel::{Deadline, context_switches_of_reader},
     recording::Recording,
     times,
 };
@@ -65,17 +65,13 @@ fn as_often_as_the_kernel_counts() {
     let mut workload = Workload::start(&format!("ping-pong {rounds}"));
     let players: Vec<u32> = workload.line().split(' ').map(|tid| tid.parse().unwrap()).collect();
     // When they have played they wait for the test.
-    let reads = format!("{} 0x0 ", libc::SYS_read);
     let voluntary = [0, 1].map(|player: usize| {
-        let mut counted = 0;
+        let mut counted = None;
         Deadline::wait_for("the end of a game", || {
-            wait_until_asleep(players[player]);
-            (counted, _) = context_switches(players[player]);
-            // It may have played on since: then the count is another after it was seen to have ended.
-            let call = fs::read_to_string(format!("/proc/{}/syscall", players[player])).unwrap();
-            call.starts_with(&reads) && context_switches(players[player]).0 == counted
+            counted = context_switches_of_reader(players[player]);
+            counted.is_some()
         });
-        counted
+        counted.unwrap().0
     });
     let until = kprobe_ebpf::host::clocks().monotonic_ns;
     workload.close_input();
@@ -109,7 +105,7 @@ fn as_often_as_the_kernel_counts() {
     assert!(recorded.all::<WaitBlocked>().iter().any(|wait| of_kernel(&wait)));
 }
 
-/// A cgroup that may have a fifth of a CPU, and one in it.
+/// A cgroup that may have a fifth of a CPU, and one in it. It is new, so no stop of it goes on from before.
 struct Limited {
     outer: PathBuf,
     inner: PathBuf,
@@ -138,31 +134,31 @@ impl Limited {
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        Deadline::wait_for("an empty cgroup", || {
-            fs::remove_dir(&self.inner).is_ok() && fs::remove_dir(&self.outer).is_ok()
-                || std::thread::panicking()
-        });
+        for cgroup in [&self.inner, &self.outer] {
+            let is_gone = || fs::remove_dir(cgroup).is_ok() || std::thread::panicking();
+            Deadline::wait_for("an empty cgroup", is_gone);
+        }
     }
 }
 
 /// Whoever is selected, by its cgroup, by one above that, or by its process, is told when it had to stop; others are not.
 fn time_that_is_used_up() {
     const TIMES: u64 = 10;
-    let limited = Limited::new();
-    let id = fs::metadata(&limited.outer).unwrap().ino();
     let cgroup = |path: &PathBuf| Filter::cgroup(path).unwrap();
     let unlimited = PathBuf::from("/sys/fs/cgroup/kprobe-unlimited");
     fs::create_dir_all(&unlimited).unwrap();
-    type Choose<'a> = Box<dyn Fn(u32) -> Filter + 'a>;
+    type Choose<'a> = Box<dyn Fn(&Limited, u32) -> Filter + 'a>;
     let filters: [(&str, Choose<'_>); 6] = [
-        ("all", Box::new(|_| Filter::all())),
-        ("all, by breakpoints", Box::new(|_| Filter::all())),
-        ("the cgroup", Box::new(|_| cgroup(&limited.outer))),
-        ("one in it", Box::new(|_| cgroup(&limited.inner))),
-        ("the process", Box::new(|tgid| Filter::tgids([Tgid(tgid)]))),
-        ("another cgroup", Box::new(|_| cgroup(&unlimited))),
+        ("all", Box::new(|_, _| Filter::all())),
+        ("all, by breakpoints", Box::new(|_, _| Filter::all())),
+        ("the cgroup", Box::new(|limited, _| cgroup(&limited.outer))),
+        ("one in it", Box::new(|limited, _| cgroup(&limited.inner))),
+        ("the process", Box::new(|_, tgid| Filter::tgids([Tgid(tgid)]))),
+        ("another cgroup", Box::new(|_, _| cgroup(&unlimited))),
     ];
     for (name, filter) in filters {
+        let limited = Limited::new();
+        let id = fs::metadata(&limited.outer).unwrap().ino();
         let mut workload = Workload::start("spins");
         // What it uses up before is nobody's business.
         assert_eq!(workload.line(), "ready");
@@ -171,7 +167,7 @@ fn time_that_is_used_up() {
         let (rung, other) =
             if name.ends_with("breakpoints") { ("kprobe", "fentry") } else { ("fentry", "kprobe") };
         let builder = Recorder::builder().probe(Wait::default()).forbid_rung(other);
-        let builder = builder.filter(filter(workload.tgid()));
+        let builder = builder.filter(filter(&limited, workload.tgid()));
         let mut recording = Recording::start(builder);
         let report = recording.recorder.report();
         let throttle = report.probes.iter().find(|probe| probe.probe == "wait.throttle").unwrap();
@@ -183,10 +179,18 @@ fn time_that_is_used_up() {
             deadline.check("a cgroup that is stopped again and again");
             recording.poll();
         }
+        // A stop that ends while the clock is read may be in the kernel's sum or not. When the process has ended one may go on with
+        // nobody left, which the kernel leaves out.
+        let (until, after) = loop {
+            let (counted, until) = (limited.counted(), kprobe_ebpf::host::clocks().monotonic_ns);
+            recording.poll();
+            if limited.counted() == counted {
+                break (until, counted);
+            }
+            deadline.check("a moment at which no stop ends");
+        };
         workload.close_input();
         recording.run(&mut workload);
-        // The last stop may go on though nobody is left.
-        let (until, after) = (kprobe_ebpf::host::clocks().monotonic_ns, limited.counted());
         let recorded = recording.finish().lossless();
         let mut throttled: Vec<WaitThrottle> = recorded.all();
         if name == "another cgroup" {

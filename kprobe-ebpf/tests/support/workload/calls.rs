@@ -94,7 +94,7 @@ pub fn killed_sleeper() {
         sys::nanosleep(1_000_000_000_000);
     });
     must(libc::SYS_read, [read.into(), [0_u8; 1].as_mut_ptr() as i64, 1, 0, 0, 0]);
-    crate::support::kernel::wait_until_asleep(sleeper);
+    crate::support::kernel::wait_until_in(sleeper, libc::SYS_nanosleep);
     must(libc::SYS_kill, [sleeper.into(), libc::SIGKILL.into(), 0, 0, 0, 0]);
     println!("{sleeper} {}", sys::wait_for(sleeper));
 }

@@ -5,10 +5,10 @@ use std::{
     ptr,
     sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     thread,
-    time::Duration,
 };
 
 use super::sys;
+use crate::support::kernel::{wait_until_in, wait_until_in_state};
 
 const PRIVATE: i32 = libc::FUTEX_PRIVATE_FLAG;
 
@@ -30,29 +30,22 @@ fn wake(word: &AtomicU32, count: u32, private: i32) -> i64 {
     sys::must(libc::SYS_futex, [at(word), (libc::FUTEX_WAKE | private).into(), count.into(), 0, 0, 0])
 }
 
-/// Until a thread of this process or another sleeps in a futex call.
-fn until_asleep(tid: u32) {
-    let number = |text: String| text.split(' ').next().and_then(|number| number.parse().ok());
-    while std::fs::read_to_string(format!("/proc/{tid}/syscall")).ok().and_then(number)
-        != Some(libc::SYS_futex)
-    {
-        sys::nanosleep(1_000_000);
-    }
-    // In the call does not mean asleep.
-    while !std::fs::read_to_string(format!("/proc/{tid}/stat")).is_ok_and(|stat| stat.contains(") S ")) {
-        sys::nanosleep(1_000_000);
-    }
-}
-
 /// A thread, once it sleeps in a futex call: its id and the thread.
 fn asleep<T: Send + 'static>(does: impl FnOnce() -> T + Send + 'static) -> (u32, thread::JoinHandle<T>) {
+    asleep_in(libc::SYS_futex, does)
+}
+
+fn asleep_in<T: Send + 'static>(
+    nr: i64,
+    does: impl FnOnce() -> T + Send + 'static,
+) -> (u32, thread::JoinHandle<T>) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let thread = thread::spawn(move || {
         sender.send(sys::tid()).unwrap();
         does()
     });
     let tid = receiver.recv().unwrap();
-    until_asleep(tid);
+    wait_until_in(tid, nr);
     (tid, thread)
 }
 
@@ -123,7 +116,7 @@ pub fn shared() {
     let child = sys::fork(|| {
         assert_eq!(wait(word(others), 0, 0), 0);
     });
-    until_asleep(child);
+    wait_until_in(child, libc::SYS_futex);
     assert_eq!(wake(word(own), 1, 0), 1);
     assert_eq!(sys::wait_for(child), 0);
     println!("{} {major}:{minor} {} {child}", status.st_ino, 2 * PAGE + 8);
@@ -161,23 +154,21 @@ pub fn outcomes() {
         assert_eq!(unsafe { libc::kill(own as i32, number) }, 0);
     };
     let killer = sys::fork(|| {
-        until_asleep(own);
+        wait_until_in(own, libc::SYS_futex);
         signal(libc::SIGUSR1);
     });
-    let interrupted = wait_for(&WORD, 5, 600_000_000_000_000);
+    let interrupted = wait_for(&WORD, 5, 300_000_000_000);
     assert!(INTERRUPTED.load(SeqCst));
-    sys::wait_for(killer);
+    assert_eq!(sys::wait_for(killer), 0);
     let stopper = sys::fork(|| {
-        until_asleep(own);
+        wait_until_in(own, libc::SYS_futex);
         signal(libc::SIGSTOP);
-        sys::nanosleep(20_000_000);
-        signal(libc::SIGCONT);
+        wait_until_in_state(own, &[libc::SYS_futex], 'T');
         // It goes on in another call, with the same limit.
-        sys::nanosleep(100_000_000);
-        assert_eq!(sys::tid(), std::process::id());
+        signal(libc::SIGCONT);
     });
     let restarted = wait_for(&WORD, 5, 400_000_000);
-    sys::wait_for(stopper);
+    assert_eq!(sys::wait_for(stopper), 0);
     println!("{} {timed_out} {no_such_value} {interrupted} {restarted}", at(&WORD));
 }
 
@@ -203,11 +194,11 @@ pub fn ends() {
     static WORD: AtomicU32 = AtomicU32::new(0);
     let waiter = sys::tid();
     let (ended, thread) = asleep(|| {
-        wait(&WORD, 0, PRIVATE);
+        assert_eq!(wait(&WORD, 0, PRIVATE), 0);
         // So that the other sleeps when this one ends.
-        until_asleep(std::process::id());
+        wait_until_in(std::process::id(), libc::SYS_futex);
     });
-    wake(&WORD, 1, PRIVATE);
+    assert_eq!(wake(&WORD, 1, PRIVATE), 1);
     thread.join().unwrap();
     println!("join {waiter} {ended}");
 
@@ -244,15 +235,15 @@ pub fn ends() {
         let own = own;
         assert_eq!(lock(&own), 0);
         sender.send(sys::tid()).unwrap();
-        wait(&WORD, 1, PRIVATE);
+        assert_eq!(wait(&WORD, 1, PRIVATE), 0);
     });
     let ended = receiver.recv().unwrap();
-    until_asleep(ended);
+    wait_until_in(ended, libc::SYS_futex);
     let (waiter, thread) = asleep(move || {
         let others = others;
         assert_eq!(lock(&others), libc::EOWNERDEAD);
     });
-    wake(&WORD, 1, PRIVATE);
+    assert_eq!(wake(&WORD, 1, PRIVATE), 1);
     holder.join().unwrap();
     thread.join().unwrap();
     println!("robust {waiter} {ended}");
@@ -287,32 +278,13 @@ pub fn newer() {
             [0, 1].map(|index| Waitv { value: 0, address: at(&WORDS[index]) as u64, flags, reserved: 0 });
         sys::call(449, [list.as_ptr() as i64, 2, 0, 0, 0, 0])
     });
-    wake(&WORDS[1], 1, PRIVATE);
+    assert_eq!(wake(&WORDS[1], 1, PRIVATE), 1);
     println!("{tid} {}", thread.join().unwrap());
     let flags = i64::from(U32 | PRIVATE as u32);
     let none = sys::call(454, [at(&WORDS[0]), i64::from(u32::MAX), 3, flags, 0, 0]);
     let other_value =
         sys::call(455, [at(&WORDS[0]), 7, i64::from(u32::MAX), flags, 0, libc::CLOCK_MONOTONIC.into()]);
     println!("{none} {other_value} {}", at(&WORDS[0]));
-}
-
-fn asleep_in<T: Send + 'static>(
-    nr: i64,
-    does: impl FnOnce() -> T + Send + 'static,
-) -> (u32, thread::JoinHandle<T>) {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let thread = thread::spawn(move || {
-        sender.send(sys::tid()).unwrap();
-        does()
-    });
-    let tid = receiver.recv().unwrap();
-    let is_there =
-        || std::fs::read_to_string(format!("/proc/{tid}/syscall")).unwrap().starts_with(&format!("{nr} "));
-    while !is_there() {
-        thread::sleep(Duration::from_millis(1));
-    }
-    thread::sleep(Duration::from_millis(20));
-    (tid, thread)
 }
 
 /// Two threads on one CPU write to one file, by turns of `rounds`: one much, the other a byte while the first still writes.

@@ -211,7 +211,7 @@ fn fetched() {
         }
     });
     // Its own faults are not to fall on an edge of what is measured.
-    crate::support::kernel::wait_until_asleep(server_tid.recv().unwrap());
+    crate::support::kernel::wait_until_in(server_tid.recv().unwrap(), libc::SYS_read);
     measured("fetched", &mut || {
         read(at, PAGES);
         at

@@ -71,6 +71,15 @@ pub fn pid() -> u32 {
     must(libc::SYS_getpid, [0; 6]) as u32
 }
 
+/// What this thread has used.
+pub fn usage() -> libc::rusage {
+    // SAFETY: all fields are numbers, for which 0 will do.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: there is room for the answer.
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
+    usage
+}
+
 pub fn tid() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get() as u32
 }

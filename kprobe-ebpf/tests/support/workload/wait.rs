@@ -15,6 +15,7 @@ use std::{
 };
 
 use super::sys;
+use crate::support::kernel::wait_until_in_state;
 
 /// How long whoever wakes lets a thread sleep: much longer than what a call does besides.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -23,19 +24,6 @@ const LIMIT_NS: u64 = 30_000_000;
 
 fn now() -> u64 {
     kprobe_ebpf::host::clocks().monotonic_ns
-}
-
-/// Until a thread of this process sleeps in this call.
-fn until_asleep_in(tid: u32, nr: i64) {
-    let number = |text: String| text.split(' ').next().and_then(|number| number.parse().ok());
-    loop {
-        let call = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).ok().and_then(number);
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat"));
-        if call == Some(nr) && stat.is_ok_and(|stat| stat.contains(") S ")) {
-            return;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// What was waited for: inode and device, cookie, or another number.
@@ -71,50 +59,83 @@ fn number(object: i64) -> Told {
     Told { object: object as u64, ..Told::default() }
 }
 
-/// How often the thread was preempted until now.
-fn preemptions() -> i64 {
-    // SAFETY: all fields are numbers, for which 0 will do.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: there is room for the answer.
-    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) }, 0);
-    usage.ru_nivcsw
+/// A call and how it went, as the thread itself saw it.
+struct Went {
+    nr: i64,
+    begin: u64,
+    end: u64,
+    /// How often the thread was preempted meanwhile.
+    preempted: i64,
+    ret: i64,
 }
 
-/// A thread makes a call that sleeps, and this one wakes it. Prints the name, both threads, when the call and the waking began
-/// and ended, how often the waiting thread was preempted meanwhile, the call, and what it waited for.
-fn pair(name: &str, nr: i64, args: [i64; 6], told: Told, wakes: impl FnOnce(u32) -> u32) {
-    both(name, nr, args, told, |waiter| {
-        until_asleep_in(waiter, nr);
+impl Went {
+    fn new(nr: i64, call: impl FnOnce() -> i64) -> Self {
+        let before = sys::usage().ru_nivcsw;
+        let begin = now();
+        let ret = call();
+        let end = now();
+        Self { nr, begin, end, preempted: sys::usage().ru_nivcsw - before, ret }
+    }
+}
+
+/// Who woke a thread, and from when to when.
+struct Woke {
+    waker: u32,
+    from: u64,
+    to: u64,
+}
+
+impl Woke {
+    /// It was let sleep before: it does so in this call, in the state of this letter.
+    fn new(waiter: u32, nr: i64, state: char, wakes: impl FnOnce(u32) -> u32) -> Self {
+        wait_until_in_state(waiter, &[nr], state);
         thread::sleep(PAUSE);
         let from = now();
-        (wakes(waiter), from)
-    });
+        let waker = wakes(waiter);
+        Self { waker, from, to: now() }
+    }
 }
 
-fn both(name: &str, nr: i64, args: [i64; 6], told: Told, wakes: impl FnOnce(u32) -> (u32, u64)) {
-    let (sender, receiver) = mpsc::channel();
-    let waits = thread::spawn(move || {
-        sender.send(sys::tid()).unwrap();
-        let before = preemptions();
-        let begin = now();
-        let ret = sys::call(nr, args);
-        let end = now();
-        (begin, end, preemptions() - before, ret)
-    });
-    let waiter = receiver.recv().unwrap();
-    let (waker, from) = wakes(waiter);
-    let to = now();
-    let (begin, end, preempted, ret) = waits.join().unwrap();
+/// Prints the name, both threads, when the call and the waking began and ended, how often the waiting thread was preempted
+/// meanwhile, the call, and what it waited for.
+fn tell(name: &str, waiter: u32, went: &Went, woke: &Woke, told: Told) {
     let Told { object, device, cookie } = told;
     let device = if device.is_empty() { "-".to_owned() } else { device };
+    let (Went { nr, begin, end, preempted, ret }, Woke { waker, from, to }) = (went, woke);
     println!(
         "{name} {waiter} {waker} {begin} {end} {from} {to} {preempted} {nr} {ret} {object} {device} {cookie}"
     );
 }
 
+/// A thread makes a call, and this one does what ends it.
+fn both(
+    nr: i64,
+    call: impl FnOnce() -> i64 + Send + 'static,
+    wakes: impl FnOnce(u32) -> Woke,
+) -> (u32, Went, Woke) {
+    let (sender, receiver) = mpsc::channel();
+    let waits = thread::spawn(move || {
+        sender.send(sys::tid()).unwrap();
+        Went::new(nr, call)
+    });
+    let waiter = receiver.recv().unwrap();
+    let woke = wakes(waiter);
+    (waiter, waits.join().unwrap(), woke)
+}
+
+/// A thread makes a call that sleeps, and this one wakes it.
+fn pair(name: &str, nr: i64, args: [i64; 6], told: Told, wakes: impl FnOnce(u32) -> u32) {
+    let call = move || sys::call(nr, args);
+    let (waiter, went, woke) = both(nr, call, |waiter| Woke::new(waiter, nr, 'S', wakes));
+    tell(name, waiter, &went, &woke, told);
+}
+
 /// A thread makes a call that ends by itself: nobody looks whether it sleeps, which it may not do any more by then.
 fn alone(name: &str, nr: i64, args: [i64; 6], told: Told) {
-    both(name, nr, args, told, |_| (0, now()));
+    let (waiter, went, woke) =
+        both(nr, move || sys::call(nr, args), |_| Woke { waker: 0, from: now(), to: now() });
+    tell(name, waiter, &went, &woke, told);
 }
 
 fn write_to(fd: i32) -> impl FnOnce(u32) -> u32 {
@@ -142,6 +163,8 @@ pub fn all() {
     in_counters_and_sets();
     for_time();
     for_threads();
+    in_queues();
+    for_processes();
 }
 
 fn in_pipes() {
@@ -170,6 +193,11 @@ fn in_pipes() {
     });
     let poll = [both.as_mut_ptr() as i64, 2, -1, 0, 0, 0];
     pair("poll", libc::SYS_poll, poll, inode(from), write_to(into_from));
+    sys::must(libc::SYS_read, read_from(from, &mut room));
+    let mut set = [0_u64; libc::FD_SETSIZE / 64];
+    set[from as usize / 64] |= 1 << (from % 64);
+    let select = [i64::from(from) + 1, set.as_mut_ptr() as i64, 0, 0, 0, 0];
+    pair("select", libc::SYS_pselect6, select, inode(from), write_to(into_from));
 }
 
 fn in_sockets() {
@@ -238,15 +266,112 @@ fn in_counters_and_sets() {
         sys::tid()
     });
     let watch = sys::must(libc::SYS_inotify_init1, [0; 6]);
-    let folder = c"/tmp".as_ptr() as i64;
-    sys::must(libc::SYS_inotify_add_watch, [watch, folder, libc::IN_CREATE.into(), 0, 0, 0]);
+    // Nobody else makes files there.
+    let folder = format!("/tmp/kprobe-wait-{}", sys::pid());
+    std::fs::create_dir(&folder).unwrap();
+    let path = std::ffi::CString::new(folder.as_str()).unwrap();
+    let create = libc::IN_CREATE.into();
+    sys::must(libc::SYS_inotify_add_watch, [watch, path.as_ptr() as i64, create, 0, 0, 0]);
     let mut told_of = [0_u8; 4096];
-    let file = format!("/tmp/kprobe-wait-{}", sys::pid());
     pair("inotify", libc::SYS_read, read_from(watch as i32, &mut told_of), number(0), |_| {
-        std::fs::write(&file, "").unwrap();
+        std::fs::write(format!("{folder}/file"), "").unwrap();
         sys::tid()
     });
-    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn in_queues() {
+    const BYTES: i64 = 1024;
+    let queue = sys::must(libc::SYS_msgget, [libc::IPC_PRIVATE.into(), 0o600, 0, 0, 0, 0]);
+    // A kind, which is not 0, and the bytes.
+    let mut message = [1_i64; 1 + BYTES as usize / 8];
+    let send = [queue, message.as_ptr() as i64, BYTES, 0, 0, 0];
+    let receive = [queue, message.as_mut_ptr() as i64, BYTES, 0, 0, 0];
+    pair("message", libc::SYS_msgrcv, receive, number(queue), |_| {
+        sys::must(libc::SYS_msgsnd, send);
+        sys::tid()
+    });
+    let mut at_once = send;
+    at_once[3] = libc::IPC_NOWAIT.into();
+    let full = loop {
+        match sys::call(libc::SYS_msgsnd, at_once) {
+            0 => (),
+            error => break error,
+        }
+    };
+    assert_eq!(full, -i64::from(libc::EAGAIN));
+    pair("message-full", libc::SYS_msgsnd, send, number(queue), |_| {
+        sys::must(libc::SYS_msgrcv, receive);
+        sys::tid()
+    });
+    sys::must(libc::SYS_msgctl, [queue, libc::IPC_RMID.into(), 0, 0, 0, 0]);
+
+    // One of POSIX, for one message.
+    let name = std::ffi::CString::new(format!("kprobe-wait-{}", sys::pid())).unwrap();
+    let attributes = [0, 1, BYTES, 0, 0, 0, 0, 0];
+    let flags = i64::from(libc::O_CREAT | libc::O_EXCL | libc::O_RDWR);
+    let (name, at) = (name.as_ptr() as i64, attributes.as_ptr() as i64);
+    let queue = sys::must(libc::SYS_mq_open, [name, flags, 0o600, at, 0, 0]);
+    sys::must(libc::SYS_mq_unlink, [name, 0, 0, 0, 0, 0]);
+    let send = [queue, message.as_ptr() as i64, BYTES, 0, 0, 0];
+    let receive = [queue, message.as_mut_ptr() as i64, BYTES, 0, 0, 0];
+    pair("posix-message", libc::SYS_mq_timedreceive, receive, inode(queue as i32), |_| {
+        sys::must(libc::SYS_mq_timedsend, send);
+        sys::tid()
+    });
+    sys::must(libc::SYS_mq_timedsend, send);
+    pair("posix-message-full", libc::SYS_mq_timedsend, send, inode(queue as i32), |_| {
+        sys::must(libc::SYS_mq_timedreceive, receive);
+        sys::tid()
+    });
+}
+
+fn for_processes() {
+    // One that is made, and not let go on before the new one has ended. They share no memory.
+    let ([says, tells], [gate, lets_go]) = (sys::pipe(), sys::pipe());
+    let nr = libc::SYS_clone;
+    let clone = move || {
+        let ret = sys::call(nr, [i64::from(libc::CLONE_VFORK | libc::SIGCHLD), 0, 0, 0, 0, 0]);
+        if ret == 0 {
+            die_with_parent();
+            let mut room = [0_u8; 8];
+            write_to(tells)(0);
+            sys::call(libc::SYS_read, read_from(gate, &mut room));
+            sys::exit_group(0);
+        }
+        ret
+    };
+    let (waiter, went, mut woke) = both(nr, clone, |waiter| {
+        let mut room = [0_u8; 8];
+        sys::must(libc::SYS_read, read_from(says, &mut room));
+        // No signal but one that kills it ends that.
+        Woke::new(waiter, nr, 'D', write_to(lets_go))
+    });
+    woke.waker = went.ret as u32;
+    assert_eq!(sys::wait_for(woke.waker), 0);
+    tell("vfork", waiter, &went, &woke, number(0));
+
+    // One that stops itself.
+    let [says, tells] = sys::pipe();
+    let nr = libc::SYS_kill;
+    let child = sys::fork(|| {
+        die_with_parent();
+        let went = Went::new(nr, || sys::call(nr, [sys::pid().into(), libc::SIGSTOP.into(), 0, 0, 0, 0]));
+        let told = [went.begin as i64, went.end as i64, went.preempted, went.ret];
+        let size = size_of_val(&told) as i64;
+        assert_eq!(sys::must(libc::SYS_write, [tells.into(), told.as_ptr() as i64, size, 0, 0, 0]), size);
+    });
+    let woke = Woke::new(child, nr, 'T', |_| {
+        sys::must(libc::SYS_kill, [child.into(), libc::SIGCONT.into(), 0, 0, 0, 0]);
+        sys::tid()
+    });
+    let mut told = [0_i64; 4];
+    let size = size_of_val(&told) as i64;
+    assert_eq!(sys::must(libc::SYS_read, [says.into(), told.as_mut_ptr() as i64, size, 0, 0, 0]), size);
+    assert_eq!(sys::wait_for(child), 0);
+    let [begin, end, preempted, ret] = told;
+    let went = Went { nr, begin: begin as u64, end: end as u64, preempted, ret };
+    tell("stop", child, &went, &woke, number(0));
 }
 
 fn for_time() {
@@ -304,10 +429,16 @@ fn for_threads() {
     sys::must(libc::SYS_semctl, [semaphore, 0, libc::IPC_RMID.into(), 0, 0, 0]);
 }
 
+/// Whoever waits to be let go on is not left over.
+fn die_with_parent() {
+    sys::must(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG.into(), libc::SIGKILL.into(), 0, 0, 0, 0]);
+}
+
 /// A child that ends when it is let go, and where to write for that.
 fn gated_child() -> (u32, i32) {
     let [read, write] = sys::pipe();
     let child = sys::fork(|| {
+        die_with_parent();
         let mut room = [0_u8; 8];
         sys::must(libc::SYS_read, read_from(read, &mut room));
     });
