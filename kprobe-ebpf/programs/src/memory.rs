@@ -2,7 +2,6 @@
 
 use core::{marker::PhantomData, ptr};
 
-#[cfg(feature = "before-6.1")]
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
@@ -51,16 +50,8 @@ impl Memory for Direct {
 impl Memory for Probed {
     const IS_DIRECT: bool = false;
 
-    #[cfg(not(feature = "before-6.1"))]
-    #[inline(always)]
-    unsafe fn load<T: Copy + Default>(from: *const u8) -> T {
-        // SAFETY: see the trait.
-        unsafe { aya_ebpf::helpers::bpf_probe_read_kernel(from.cast()) }.unwrap_or_default()
-    }
-
-    /// Before 6.1 nearly all is read in this way, and a branch after each read would be more than the verifier of that time
-    /// has patience for. There is no need of one: what cannot be read, the helper itself sets to 0.
-    #[cfg(feature = "before-6.1")]
+    /// Without a branch, of which there is no need: what cannot be read, the helper itself sets to 0. After many of them older
+    /// verifiers would look at every combination of what was read and what was not.
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(from: *const u8) -> T {
         let mut value = core::mem::MaybeUninit::<T>::uninit();

@@ -316,8 +316,9 @@ pub fn sent<M: SockMemory>(sk: Object<M>, ret: i32) {
 /// `tcp_retransmit_skb(sk, skb)`.
 #[inline(always)]
 pub fn retransmitted<M: SockMemory>((sk, skb): (Object<M>, *const u8)) {
-    const FIN: u8 = 1;
-    const SYN: u8 = 2;
+    // Bits of `tcp_flags`.
+    const FIN: u32 = 0;
+    const SYN: u32 = 1;
     let Some(sock) = Sock::of(sk) else { return };
     let known = Known::find(sock);
     let concerned = Concerned::of(known, None);
@@ -326,15 +327,14 @@ pub fn retransmitted<M: SockMemory>((sk, skb): (Object<M>, *const u8)) {
     }
     // By the helper: to the verifier it is an array of bytes.
     let segment = Object::<Probed>::new(Object::<Probed>::new(skb).member(&OFF_SK_BUFF_CB));
-    let flags: u8 = segment.load(&OFF_TCP_SKB_CB_TCP_FLAGS);
-    let (syn, fin) = (flags & SYN != 0, flags & FIN != 0);
+    // Without branches, of which old verifiers look at each combination.
+    let flags: u32 = segment.load::<u8>(&OFF_TCP_SKB_CB_TCP_FLAGS).into();
+    let (syn, fin) = (flags >> SYN & 1, flags >> FIN & 1);
     let counted = known.map_or_else(|| sock.guess_syn(), Known::syn);
     let start = sock.sent_before(segment.load(&OFF_TCP_SKB_CB_SEQ), counted);
     let end = sock.sent_before(segment.load(&OFF_TCP_SKB_CB_END_SEQ), counted);
-    let syn_flag = if syn { TCP_SYN } else { 0 };
-    let fin_flag = if fin { TCP_FIN } else { 0 };
     let body = TcpRetransmit {
-        socket: sock.describe(concerned.flags | syn_flag | fin_flag),
+        socket: sock.describe(concerned.flags | syn * TCP_SYN | fin * TCP_FIN),
         // Before it is acknowledged, what asks for the connection is at -1.
         start: start.wrapping_add(syn.into()),
         end: end.wrapping_sub(fin.into()),
