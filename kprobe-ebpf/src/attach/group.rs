@@ -207,6 +207,10 @@ impl Setup<'_> {
         if !self.follow(&mut attached)? && choice.remembers {
             return Ok(Tried::NoMemory);
         }
+        if attached.object.is_builtin {
+            let families: Vec<_> = group.plans.iter().map(|(plan, _)| plan.family).collect();
+            attached.notes.extend(self.offsets.untold(&families));
+        }
         for (event, required) in group.events() {
             let Some(report) = self.climb(&mut attached, event, required, choice) else {
                 return Ok(Tried::NoHash);
@@ -281,10 +285,15 @@ impl Setup<'_> {
             } else if rung.name == IN_HASH && !choice.has_hash && !self.is_forbidden(rung) {
                 return None;
             } else {
+                attached.object.left_out.clear();
                 match self.take(&mut attached.object, rung) {
                     Ok(()) => {
                         attached.storage.extend(rung.storage);
                         report.rung = Some(rung.name.to_owned());
+                        let left_out = attached.object.left_out.iter();
+                        attached
+                            .notes
+                            .extend(left_out.map(|what| format!("{} does without {what}", event.name)));
                         Outcome::Taken
                     }
                     Err(reason) => Outcome::Refused(reason),
@@ -318,10 +327,17 @@ impl Setup<'_> {
         }
         let is_before = self.build == Build::Before6_1;
         let plans = rung.programs.iter().filter(|plan| is_before || !plan.is_before_6_1);
-        let mut programs: Vec<_> = plans
-            .map(|plan| plan.on(|name| self.arguments.has_function(name)))
-            .filter(|plan| !plan.is_optional || !object.is_builtin || self.can_do(plan))
-            .collect();
+        let mut programs: Vec<_> =
+            plans.map(|plan| plan.on(|name| self.arguments.has_function(name))).collect();
+        if object.is_builtin {
+            programs.retain(|plan| match self.lacks(plan).filter(|_| plan.is_optional) {
+                Some(reason) => {
+                    object.leave_out(plan, reason);
+                    false
+                }
+                None => true,
+            });
+        }
         if is_before && is_storing {
             programs.push(ProgramPlan::raw("storage_exit_raw", "sched_process_exit").shared());
         }
@@ -340,10 +356,10 @@ impl Setup<'_> {
         object.attach(&programs, &self.btf)
     }
 
-    /// Whether the kernel has what a program needs, for one that the rung can do without.
-    fn can_do(&self, plan: &ProgramPlan) -> bool {
+    /// What the kernel does not have that a program needs, of what only that one does.
+    fn lacks(&self, plan: &ProgramPlan) -> Option<&str> {
         let needs = plan.needs.iter().filter(|needs| self.holds(needs.0)).flat_map(|needs| needs.1);
-        self.offsets.missing(needs.copied()).is_none() && self.arguments.refusal(&plan.target).is_none()
+        self.offsets.missing(needs.copied()).or_else(|| self.arguments.refusal(&plan.target))
     }
 
     fn holds(&self, when: When) -> bool {

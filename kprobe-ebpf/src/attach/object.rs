@@ -38,6 +38,8 @@ pub(crate) struct Object {
     pub(crate) irqs: Option<Arc<SharedArray<IrqCpu>>>,
     /// In the order in which they were attached; one that serves several tracepoints may be there several times.
     attached: Vec<String>,
+    /// Programs that the rung which is being attached does without, and why.
+    pub(crate) left_out: Vec<String>,
     /// Of programs that are detached.
     skipped: u64,
     /// It is kprobe's own, not a user's.
@@ -134,6 +136,7 @@ impl Object {
             tids,
             irqs,
             attached: Vec::new(),
+            left_out: Vec::new(),
             skipped: 0,
             is_builtin: load.is_builtin,
             build: load.build,
@@ -201,6 +204,7 @@ impl Object {
                 if plan.is_optional {
                     self.unload(&plan.program);
                     done.pop();
+                    self.leave_out(plan, &reason);
                     continue;
                 }
                 done.iter().for_each(|undo| self.unload(undo));
@@ -209,6 +213,11 @@ impl Object {
         }
         self.attached.extend(done);
         Ok(())
+    }
+
+    /// Remembers that a rung does without one of its programs.
+    pub(crate) fn leave_out(&mut self, plan: &ProgramPlan, reason: &str) {
+        self.left_out.push(format!("{}: {reason}", plan.target.name()));
     }
 
     /// Attaches what counts the depth of interrupts. Tracepoints that this kernel was built without are left out; device

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use kprobe_core::abi::Family;
+
 use super::Build;
 use crate::btf::Btf;
 
@@ -217,6 +219,16 @@ const OFFSETS_BEFORE_6_1: &[(&str, &str, &str)] = &[
     ("OFF_RB_NODE_RB_RIGHT", "rb_node", "rb_right"),
 ];
 
+/// Members without which the records of a family say less, and what they do not say then.
+const TELLING: [(&str, Family, &str); 6] = [
+    ("OFF_MM_STRUCT_EXE_FILE", Family::Process, "which file is executed"),
+    ("OFF_NET_NS_INUM", Family::Tcp, "the net namespace"),
+    ("OFF_BIO_BI_BLKG", Family::Block, "the cgroup of what is written back"),
+    ("OFF_MM_STRUCT_CONTEXT_CTX_ID", Family::Lock, "the number of the address space"),
+    ("OFF_UNIX_SOCK_PEER", Family::Wait, "the peer of a unix socket"),
+    ("OFF_TIMERFD_CTX_T_TMR", Family::Wait, "which timerfd a timer is of"),
+];
+
 /// Where on a stack the registers of a system call are, for the programs for kernels before 6.1.
 const ON_STACK: &str = "OFF_THREAD_UNION_REGISTERS";
 
@@ -271,6 +283,16 @@ pub(crate) struct Offsets {
 }
 
 impl Offsets {
+    /// What the records of these families do not say here, and why.
+    pub(crate) fn untold(&self, families: &[Family]) -> Vec<String> {
+        let of_these = TELLING.iter().filter(|(_, family, _)| families.contains(family));
+        let untold = of_these.filter_map(|(symbol, family, what)| {
+            let reason = self.missing([*symbol].into_iter())?;
+            Some(format!("{} does not tell {what}: {reason}", family.name()))
+        });
+        untold.collect()
+    }
+
     pub(crate) fn find(btf: &Btf, build: Build) -> Self {
         let mut offsets = Self { found: BTreeMap::new(), missing: BTreeMap::new() };
         let other = if build == Build::Before6_1 { OFFSETS_BEFORE_6_1 } else { &[] };
@@ -378,12 +400,10 @@ mod tests {
     }
 
     /// Members that a program can do without; it says that what they tell is absent.
-    const MAY_BE_ABSENT: [&str; 28] = [
+    const MAY_BE_ABSENT: [&str; 26] = [
+        "OFF_TIMERFD_CTX_T_TMR",
         "OFF_CFS_RQ_THROTTLED_LIMBO_LIST",
         "OFF_UNIX_SOCK_PEER",
-        "OFF_HRTIMER_SLEEPER_TASK",
-        "OFF_PROCESS_TIMER_TASK",
-        "OFF_TIMERFD_CTX_T_TMR",
         "OFF_SOCK_COMMON_SKC_V6_RCV_SADDR",
         "OFF_SOCK_COMMON_SKC_V6_DADDR",
         "OFF_SOCK_COMMON_SKC_NET",

@@ -198,6 +198,9 @@ fn blocked() -> Vec<RungPlan> {
             "OFF_GENDISK_FIRST_MINOR",
         ],
     );
+    // Whose timer it is: without that any timer would be one that limits nothing.
+    const SLEEPER: Needs = Needs(When::Always, &["OFF_HRTIMER_SLEEPER_TASK"]);
+    const PROCESS_TIMER: Needs = Needs(When::Always, &["OFF_PROCESS_TIMER_TASK"]);
     const HARD: &str = "wait_hard_exit_btf";
     const SOFT: &str = "wait_soft_exit_btf";
     let end = |program, tracepoint| ProgramPlan::btf(program, tracepoint).optional();
@@ -212,9 +215,11 @@ fn blocked() -> Vec<RungPlan> {
             end(SOFT, "softirq_exit"),
             delivery("wait_soft_enter_btf", "softirq_entry", &[SOFT]),
             end("wait_hrtimer_exit_btf", "hrtimer_expire_exit"),
-            delivery("wait_hrtimer_enter_btf", "hrtimer_expire_entry", &["wait_hrtimer_exit_btf"]),
+            delivery("wait_hrtimer_enter_btf", "hrtimer_expire_entry", &["wait_hrtimer_exit_btf"])
+                .needing(&[SLEEPER]),
             end("wait_timer_exit_btf", "timer_expire_exit"),
-            delivery("wait_timer_enter_btf", "timer_expire_entry", &["wait_timer_exit_btf"]),
+            delivery("wait_timer_enter_btf", "timer_expire_entry", &["wait_timer_exit_btf"])
+                .needing(&[PROCESS_TIMER]),
             delivery("wait_request_btf", "block_rq_complete", &[SOFT, HARD]).needing(&[REQUEST]),
             delivery("wait_ready_btf", "sk_data_ready", &[SOFT, HARD]),
             delivery("wait_tcp_btf", "tcp_probe", &[SOFT, HARD]),

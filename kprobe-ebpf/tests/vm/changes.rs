@@ -9,7 +9,9 @@ use std::{
 };
 
 use kprobe_core::{
-    event::{ClockChange, Event, ProcessExec, ProcessExit, ProcessFork, Syscall, Tgid, WaitBlocked},
+    event::{
+        ClockChange, Event, ProcessExec, ProcessExit, ProcessFork, Syscall, Tgid, WaitBlocked, WaitClass,
+    },
     pipeline::{BatchBuf, Clocks, Source, Stage},
     process::ProcessTable,
 };
@@ -342,12 +344,32 @@ fn type_information_that_one_program_needs() {
         .to_string();
     assert!(error.contains("__sector"), "{error}");
     drop(doctored);
+
+    // Whose timer it is nobody can tell: then nothing is said of it, and the report says why.
+    let doctored = Doctored::new("hrtimer_sleeper");
+    let recorder = Recorder::builder().require(Wait::default()).filter(Filter::none()).attach().unwrap();
+    let notes = recorder.report().notes.join("\n");
+    assert!(notes.contains("wait.blocked does without hrtimer_expire_entry"), "{notes}");
+    assert!(notes.contains("hrtimer_sleeper"), "{notes}");
+    let mut recording = Recording::of(recorder, |_| true);
+    let mut workload = recording.spawn("naps 20");
+    recording.run(&mut workload);
+    let waits = recording.finish().lossless().all::<WaitBlocked>();
+    let of_sleep: Vec<_> = waits.iter().filter(|wait| wait.key.class == WaitClass::SLEEP).collect();
+    assert!(of_sleep.len() >= 20, "{waits:#?}");
+    for wait in of_sleep {
+        let Some(waker) = wait.waker else { panic!("{wait:?}") };
+        assert!(waker.key.is_none() && !waker.timed_out, "{wait:?}");
+    }
+    drop(doctored);
 }
 
 /// An exec without its executable's inode is still an exec.
 fn type_information_without_a_field() {
     let doctored = Doctored::new("exe_file");
     let mut recording = Recording::start(all());
+    let notes = recording.recorder.report().notes.join("\n");
+    assert!(notes.contains("process does not tell which file is executed"), "{notes}");
     let mut workload = Workload::start("getppid 1 1");
     recording.run(&mut workload);
     let recorded = recording.finish();
