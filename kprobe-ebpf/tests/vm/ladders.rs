@@ -11,7 +11,8 @@ crate::trials!(every_rung, contexts_of_wake_ups);
 /// Rungs of all families, best first.
 const RUNGS: [&str; 4] = ["tp_btf", "raw_tp", "tracepoint", "raw_tp+hash"];
 
-fn facts(report: &Report) {
+/// For the documentation.
+pub fn facts(report: &Report) {
     for probe in &report.probes {
         for rung in &probe.ladder {
             let (outcome, reason) = match &rung.outcome {

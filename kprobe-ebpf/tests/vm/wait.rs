@@ -170,6 +170,7 @@ fn time_that_is_used_up() {
         let builder = builder.filter(filter(&limited, workload.tgid()));
         let mut recording = Recording::start(builder);
         let report = recording.recorder.report();
+        super::ladders::facts(report);
         let throttle = report.probes.iter().find(|probe| probe.probe == "wait.throttle").unwrap();
         assert!(throttle.rung.as_deref() == Some(rung), "{report}");
         let before = limited.counted();
