@@ -89,7 +89,7 @@ fn the_wait(recorded: &Recorded, name: &str, told: &Told) -> Option<WaitBlocked>
 }
 
 /// The waits of the workload.
-const ALL: usize = 29;
+const ALL: usize = 32;
 
 /// Whoever waits does so for 30 ms, or for less if it is late itself.
 const LEAST_NS: u64 = 5_000_000;
@@ -222,6 +222,18 @@ fn on_pipes_and_sockets(found: &Found<'_>) {
         assert!(is_socket(&wait.key, told) && is_socket(&woken, told), "{wait:?}");
         assert!(wait.key.is_same(&woken) && wait.key.fd != woken.fd, "{wait:?}");
     });
+    found.check("splice-unix", |wait, told| {
+        let woken = by_thread("splice-unix", wait, told, Some(libc::SYS_splice));
+        assert!(is_socket(&wait.key, told) && wait.key.is_same(&woken), "{wait:?}");
+    });
+    for (name, call) in [("unix-accept", libc::SYS_connect), ("unix-datagram", libc::SYS_sendto)] {
+        found.check(name, |wait, told| {
+            let woken = by_thread(name, wait, told, Some(call));
+            assert!(is_socket(&wait.key, told), "{name}: {wait:?}");
+            // Not the waker's own socket, which is another.
+            assert_eq!((woken.class, woken.object), (WaitClass::SOCKET, None), "{name}: {wait:?}");
+        });
+    }
     for name in ["accept", "tcp"] {
         found.check(name, |wait, told| {
             assert!(wait.key.class == WaitClass::SOCKET && is_socket(&wait.key, told), "{name}: {wait:?}");

@@ -4,7 +4,8 @@ use std::{
     net::{TcpListener, TcpStream},
     os::{
         fd::{AsRawFd, FromRawFd as _},
-        unix::net::UnixStream,
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     },
     sync::{
         atomic::{AtomicU32, Ordering::SeqCst},
@@ -206,6 +207,16 @@ fn in_sockets() {
     let told = socket(&here);
     pair("unix", libc::SYS_read, read_from(here.as_raw_fd(), &mut room), told, write_to(there.as_raw_fd()));
 
+    // Into a socket from a pipe: what is woken is the other end.
+    let [from, into] = sys::pipe();
+    write_to(into)(0);
+    let told = socket(&here);
+    pair("splice-unix", libc::SYS_read, read_from(here.as_raw_fd(), &mut room), told, |_| {
+        sys::must(libc::SYS_splice, [from.into(), 0, there.as_raw_fd().into(), 0, 8, 0]);
+        sys::tid()
+    });
+    without_peers();
+
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let accept = [listener.as_raw_fd().into(), 0, 0, 0, 0, 0];
     let mut client = None;
@@ -227,6 +238,26 @@ fn in_sockets() {
     server.set_read_timeout(Some(Duration::from_nanos(LIMIT_NS))).unwrap();
     let told = socket(&server);
     alone("tcp-limit", libc::SYS_read, read_from(server.as_raw_fd(), &mut room), told);
+}
+
+/// Those who wake have a socket that is not connected to the one that is waited for.
+fn without_peers() {
+    let mut room = [0_u8; 8];
+    let name = |kind| SocketAddr::from_abstract_name(format!("kprobe-{kind}-{}", sys::pid())).unwrap();
+    let (stream, datagram) = (name("stream"), name("datagram"));
+    let listener = UnixListener::bind_addr(&stream).unwrap();
+    let accept = [listener.as_raw_fd().into(), 0, 0, 0, 0, 0];
+    let mut client = None;
+    pair("unix-accept", libc::SYS_accept, accept, socket(&listener), |_| {
+        client = Some(UnixStream::connect_addr(&stream).unwrap());
+        sys::tid()
+    });
+    let (receiver, sender) = (UnixDatagram::bind_addr(&datagram).unwrap(), UnixDatagram::unbound().unwrap());
+    let read = read_from(receiver.as_raw_fd(), &mut room);
+    pair("unix-datagram", libc::SYS_read, read, socket(&receiver), |_| {
+        sender.send_to_addr(&[1], &datagram).unwrap();
+        sys::tid()
+    });
 }
 
 fn in_counters_and_sets() {
