@@ -26,7 +26,7 @@ use crate::paths::{self, Place};
     version,
     override_usage = "kprobe-agent [OPTIONS] -- CMD [ARGS...]\n       kprobe-agent [OPTIONS] --pid N[,N...] | --cgroup PATH | --system | --from FILE.kcap | --demo",
     after_help = "Exit status: that of CMD; 125 if kprobe-agent itself failed before CMD, 126 if CMD cannot be run, 127 if \
-                  it is not found. Without CMD: 0, 1 if what it gave is incomplete (a damaged capture, a full disk), or 2 if it could not start. Recording needs CAP_BPF and CAP_PERFMON."
+                  it is not found. Without CMD: 0, 1 if what it gave is incomplete (a damaged capture, a full disk, no room for sums), or 2 if it could not start. Recording needs CAP_BPF and CAP_PERFMON."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -87,6 +87,9 @@ pub(crate) struct Options {
     /// How often what was summed up comes into the stream [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub(crate) interval: Option<Span>,
+    /// How many sums a CPU has room for in one interval, up to 65536 [default: 512]
+    #[arg(long, value_name = "N")]
+    pub(crate) aggregate_keys: Option<NonZero<u32>>,
     /// Bytes of the ring buffers together, a power of two [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) ring_bytes: Option<Size>,
@@ -341,6 +344,7 @@ impl Options {
             syscalls: list(self.syscalls, below.syscalls),
             aggregate: list(self.aggregate, below.aggregate),
             interval: self.interval.or(below.interval),
+            aggregate_keys: self.aggregate_keys.or(below.aggregate_keys),
             ring_bytes: self.ring_bytes.or(below.ring_bytes),
             duration: self.duration.or(below.duration),
             include_self: self.include_self || below.include_self,
@@ -359,9 +363,11 @@ impl Options {
         if self.pid.contains(&0) {
             bail!("--pid 0: no process has this id, expected 1 or more");
         }
-        if self.interval.is_some() && self.aggregate.is_empty() {
+        let of_sums =
+            [("--interval", self.interval.is_some()), ("--aggregate-keys", self.aggregate_keys.is_some())];
+        if let Some((name, _)) = of_sums.iter().find(|(_, given)| *given && self.aggregate.is_empty()) {
             bail!(
-                "--interval is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject"
+                "{name} is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject"
             );
         }
         if self.from.is_none() {
@@ -374,6 +380,7 @@ impl Options {
             ("--sample", self.sample.is_some()),
             ("--aggregate", !self.aggregate.is_empty()),
             ("--interval", self.interval.is_some()),
+            ("--aggregate-keys", self.aggregate_keys.is_some()),
             ("--minor-faults", self.minor_faults.is_some()),
             ("--ring-bytes", self.ring_bytes.is_some()),
             ("--forbid-rung", !self.forbid_rung.is_empty()),
@@ -455,8 +462,12 @@ impl Options {
         let builder = self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung));
         let builder =
             self.aggregate.iter().fold(builder, |builder, summed| builder.aggregate(summed.0, summed.1));
-        Ok(match &self.interval {
+        let builder = match &self.interval {
             Some(interval) => builder.aggregate_every(interval.0),
+            None => builder,
+        };
+        Ok(match self.aggregate_keys {
+            Some(most) => builder.aggregate_keys(most.get()),
             None => builder,
         })
     }
@@ -559,12 +570,12 @@ mod tests {
     fn flags_win_and_the_file_fills_in() {
         let above = flags(
             "kprobe-agent --pid 1 --cgroup a --system --from a --demo --probes process --min-duration 1s --sample 2 \
-             --minor-faults 2 --syscalls read --aggregate syscall=kind --paths /a --interval 1s --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
+             --minor-faults 2 --syscalls read --aggregate syscall=kind --paths /a --interval 1s --aggregate-keys 2 --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
              --times wall -o a --capture a --report --stats",
         );
         let below: Options = toml::from_str(
             "pid = [2]\ncgroup = \"b\"\nsystem = true\nfrom = \"b\"\ndemo = true\nprobes = [\"sched\"]\npaths = [\"/b\"]\n\
-             min-duration = \"2s\"\nsample = 3\nminor-faults = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\nring-bytes = 4096\nduration = \"2s\"\n\
+             min-duration = \"2s\"\nsample = 3\nminor-faults = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\naggregate-keys = 3\nring-bytes = 4096\nduration = \"2s\"\n\
              include-self = true\nforbid-rung = [\"raw_tp\"]\noutput = \"json\"\ntimes = \"relative\"\n\
              output-file = \"b\"\ncapture = \"b\"\nreport = \"json\"\nstats = \"json\"\n",
         )

@@ -169,7 +169,8 @@ impl<Probes> RecorderBuilder<Probes> {
 
     /// How many histograms a CPU has room for in one interval, rounded up to a power of two: 512 if not set. Each takes 816
     /// bytes of kernel memory on each CPU. An event that finds no room for one more is not counted in any;
-    /// [`Recorder::pair_counts`] has it as `uncounted`. A table that is nearly full may already refuse some.
+    /// [`Recorder::pair_counts`] has it as `uncounted`, and so have the books of a run
+    /// ([`Ledger::uncounted`](kprobe_core::pipeline::Ledger::uncounted)), whose sinks then say that the stream is not whole. A table that is nearly full may already refuse some.
     /// [`check`](Self::check) refuses more than 65,536.
     #[must_use]
     pub fn aggregate_keys(mut self, most: u32) -> Self {

@@ -321,11 +321,12 @@ fn the_end_says_what_is_missing() {
     let probe =
         ProbeRow { probe: "syscall".to_owned(), cpu: Some(0), submitted: 100, lost: 7, sampled_out: 0 };
     let mut ledger = Ledger::new(vec![probe], Vec::new(), Vec::new());
-    ledger.balance = 3;
+    (ledger.balance, ledger.uncounted) = (3, 42);
     check(
         &end(&ledger, Some("torn\u{1b} at byte 17")),
         "
 *** LOST 7 of 100 records ***
+*** UNCOUNTED 42 events that found no room for a sum ***
 *** INCOMPLETE: torn\\x1b at byte 17 ***
 *** 3 records are unaccounted for: this is a bug in kprobe ***
 ",
