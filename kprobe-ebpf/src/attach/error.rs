@@ -115,12 +115,12 @@ pub enum AttachError {
         /// Name of one that is sampled differently.
         second: &'static str,
     },
-    /// Durations of a family are to be summed up that is not recorded, or has none.
-    #[error("the durations of {family} cannot be summed up: of what is recorded these have some: {known}")]
+    /// Durations of a family are to be summed up that is not recorded, or has none that can be.
+    #[error("the durations of {family} cannot be summed up: of what is recorded these can be: {known}")]
     Aggregate {
         /// The family.
         family: &'static str,
-        /// Families that are recorded and have durations.
+        /// Families that are recorded and can be summed up.
         known: String,
     },
     /// An interval of no length, or room for no histogram.

@@ -152,7 +152,7 @@ impl<Probes> RecorderBuilder<Probes> {
     /// each event. At the end of each [interval](Self::aggregate_every) the histograms come into the stream as events of type
     /// [`Histogram`](kprobe_core::event::Histogram). Events without a duration are recorded as ever.
     ///
-    /// [`check`](Self::check) refuses a family that is not recorded or has no durations.
+    /// [`check`](Self::check) refuses a family that is not recorded or whose durations cannot be summed up.
     #[must_use]
     pub fn aggregate(mut self, family: Family, by: By) -> Self {
         self.aggregation.set(family, by);
