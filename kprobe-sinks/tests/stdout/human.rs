@@ -124,6 +124,7 @@ fn every_kind() {
     0.000027 ls:1234        sent again: bytes 7 to 99 of [101:101:101:101:101:101:101:101]:40000 > 10.0.0.2:443, of nobody known
     0.000027 ls:1234        established -> fin_wait1 10.0.0.1:40000 > 10.0.0.2:443, of 1234/1235
     0.000027 ls:1234        listen -> unknown [101:101:101:101:101:101:101:101]:40000 > 10.0.0.2:443, of nobody known
+    0.000027 ls:1234        close -> listen 10.0.0.1:40000, of nobody known
     0.000027 ls:1234        connected 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
     0.000027 ls:1234        not connected (ECONNREFUSED) 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
     0.000027 ls:1234        not connected 10.0.0.1:40000 > 10.0.0.2:443 after 12.3us, of 1234/1235
