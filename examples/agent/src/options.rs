@@ -72,10 +72,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME")]
     pub(crate) min_duration: Option<Span>,
     /// Only one record in N of each event, counted on each CPU; processes are never sampled
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) sample: Option<NonZero<u32>>,
     /// Also record one minor page fault in N, counted on each CPU; without it they are counted for --stats
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) minor_faults: Option<NonZero<u32>>,
     /// Only these system calls, by name or family: io, fsync, net, futex, poll, sleep, file, process, io_uring, all
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
@@ -88,7 +88,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME")]
     pub(crate) interval: Option<Span>,
     /// How many sums a CPU has room for in one interval, up to 65536 [default: 512]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) aggregate_keys: Option<NonZero<u32>>,
     /// Bytes of the ring buffers together, a power of two [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
@@ -145,6 +145,11 @@ pub(crate) enum Form {
 pub(crate) enum Times {
     Relative,
     Wall,
+}
+
+/// A number that is not 0.
+fn positive(text: &str) -> Result<NonZero<u32>, String> {
+    text.parse().map_err(|_| format!("expected a number from 1 to {}", u32::MAX))
 }
 
 /// A length of time with its unit.
@@ -370,8 +375,16 @@ impl Options {
                 "{name} is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject"
             );
         }
+        for (at, Summed(family, _)) in self.aggregate.iter().enumerate() {
+            if self.aggregate[..at].iter().any(|Summed(before, _)| before == family) {
+                bail!(
+                    "--aggregate names {} twice: the durations of a family are told apart by one thing",
+                    family.name()
+                );
+            }
+        }
         if self.from.is_none() {
-            return Ok(());
+            return self.check_families();
         }
         let of_recording = [
             ("--paths", !self.paths.is_empty()),
@@ -390,6 +403,27 @@ impl Options {
         let given: Vec<_> = of_recording.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
         if !given.is_empty() {
             bail!("{} cannot change a recording that is made: leave out with --from", given.join(" and "));
+        }
+        Ok(())
+    }
+
+    /// Refuses options that are about families which are not recorded.
+    fn check_families(&self) -> Result<()> {
+        use Family::{Lock, Memory, Syscall, Wait};
+        let wanted = self.families()?.wanted;
+        let options: [(&str, bool, &[Family]); 3] = [
+            ("--syscalls", !self.syscalls.is_empty(), &[Syscall]),
+            ("--minor-faults", self.minor_faults.is_some(), &[Memory]),
+            ("--min-duration", self.min_duration.is_some(), &[Syscall, Lock, Wait]),
+        ];
+        for (name, _, of) in options.iter().filter(|(_, given, _)| *given) {
+            if !of.iter().any(|family| wanted.contains(family)) {
+                let names: Vec<_> = of.iter().map(|family| family.name()).collect();
+                let names = names.join(" or ");
+                bail!(
+                    "{name} has no effect without the family {names}: add it to --probes, or leave {name} out"
+                );
+            }
         }
         Ok(())
     }

@@ -123,6 +123,17 @@ pub enum AttachError {
         /// Families that are recorded and can be summed up.
         known: String,
     },
+    /// Durations of a family are to be told apart by a subject, and what is recorded of it has none.
+    #[error(
+        "the durations of {family} cannot be told apart by subject: expected kind, tgid or cgroup; of what is recorded \
+         these have subjects: {known}"
+    )]
+    AggregateBySubject {
+        /// The family.
+        family: &'static str,
+        /// Families that are recorded and have subjects.
+        known: String,
+    },
     /// An interval of no length, or room for no histogram.
     #[error("an interval must be longer than 0, and there must be room for at least one histogram")]
     AggregateOfNothing,

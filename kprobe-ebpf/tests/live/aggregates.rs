@@ -230,6 +230,22 @@ fn what_cannot_be_summed_up() {
         error.to_string(),
         "the durations of sched cannot be summed up: of what is recorded these can be: syscall"
     );
+    let all = || {
+        let builder = Recorder::builder().probe(Sched::default()).probe(Memory::default());
+        builder.probe(Wait::default()).probe(Syscalls::all()).filter(Filter::none())
+    };
+    for (family, name) in [(Family::Sched, "sched"), (Family::Memory, "memory")] {
+        let error = all().aggregate(family, By::Subject).check().unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!(
+                "the durations of {name} cannot be told apart by subject: expected kind, tgid or cgroup; of what is \
+                 recorded these have subjects: "
+            )),
+            "{error}"
+        );
+        all().aggregate(family, By::Kind).check().unwrap();
+    }
+    all().aggregate(Family::Wait, By::Subject).check().unwrap();
     let none = both().aggregate(Family::Syscall, By::Tgid).aggregate_keys(0).check();
     assert!(matches!(none, Err(AttachError::AggregateOfNothing)), "{none:?}");
     let many = both().aggregate(Family::Syscall, By::Tgid).aggregate_keys(1 << 20).check().unwrap_err();
