@@ -9,7 +9,7 @@ use kprobe_core::{
     abi::{Header, Kind, MAX_RECORD},
     capture::{CaptureReader, CaptureWriter, MAX_BLOCK},
     decode::{FRAME_HEADER, Record},
-    pipeline::{BatchBuf, Ledger, ProbeRow, Sink, Source},
+    pipeline::{BatchBuf, Ledger, ProbeRow, Run, Sink, Source},
 };
 use proptest::{collection::vec, prelude::*};
 use zerocopy::IntoBytes;
@@ -183,6 +183,19 @@ fn the_books_are_those_of_the_source() {
     // Three did not reach the file, because a queue before it was full, say: to a reader they are lost.
     let bytes = capture_of(&[records], Some(&[submitted(15, 5)]));
     assert_eq!(read_all(bytes.as_slice()).expect("a capture").probes, [submitted(15, 8)]);
+}
+
+#[test]
+fn what_is_in_no_sum_is_known_to_whoever_reads() {
+    let mut bytes = Vec::new();
+    let mut writer = CaptureWriter::new(&mut bytes, &info()).expect("memory takes it");
+    writer.finish(&Ledger::default().with_uncounted(17), None).expect("memory takes it");
+    drop(writer);
+    let mut run = Run::builder(CaptureReader::new(bytes.as_slice(), "x.kcap").expect("a capture")).build();
+    while run.step().expect("memory gives it").end.is_none() {}
+    let finished = run.finish();
+    assert_eq!((finished.ledger.uncounted, finished.ledger.balance), (17, 0));
+    assert_eq!(finished.incomplete, None);
 }
 
 #[test]

@@ -809,7 +809,7 @@ fn names<E: TypedEvent>(body: &(impl IntoBytes + Immutable)) -> Vec<&'static str
 #[test]
 fn optional_fields_are_there_when_they_should_be() {
     use kprobe_core::event::{
-        MemoryFaultMajor, MemoryFaultMinor, ProcessExec, ProcessExit, SchedWaking, Syscall,
+        MemoryFaultMajor, MemoryFaultMinor, ProcessExec, ProcessExit, SchedWaking, Syscall, TcpState,
     };
     let all = abi::SYSCALL_HAS_FD | abi::SYSCALL_HAS_REQUESTED | abi::SYSCALL_HAS_RET | abi::SYSCALL_COMPAT;
     let call = abi::Syscall { nr: 3, ret: -2, flags: all, ..Default::default() };
@@ -835,6 +835,12 @@ fn optional_fields_are_there_when_they_should_be() {
         names::<ProcessExit>(&abi::ProcessExit::default()),
         ["start_ns", "parent_tgid", "code", "core_dumped", "process_ended"]
     );
+    let state = |remote_port| {
+        let socket = abi::TcpSocket { remote_port, ..Default::default() };
+        names::<TcpState>(&abi::TcpState { socket, ..Default::default() })
+    };
+    assert_eq!(state(0), ["local_addr", "local_port", "ipv6", "old", "new"]);
+    assert_eq!(state(443), ["local_addr", "local_port", "remote_addr", "remote_port", "ipv6", "old", "new"]);
     assert_eq!(
         names::<SchedWaking>(&abi::SchedWaking::default()),
         ["wakee_tgid", "wakee_tid", "prio", "target_cpu"]

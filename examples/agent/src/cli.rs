@@ -179,7 +179,14 @@ impl Troubles {
                 "{balance} records are unaccounted for; this is a bug in kprobe, please report it"
             ));
         }
-        let is_whole = balance == 0 && finished.incomplete.is_none() && self.told.is_empty();
+        let uncounted = finished.ledger.uncounted;
+        if uncounted > 0 {
+            say(format_args!(
+                "{uncounted} events are in no sum, for want of room: record with a larger --aggregate-keys or a shorter --interval"
+            ));
+        }
+        let is_whole =
+            balance == 0 && uncounted == 0 && finished.incomplete.is_none() && self.told.is_empty();
         Ok(if is_whole { 0 } else { INCOMPLETE })
     }
 }

@@ -26,7 +26,7 @@ use crate::paths::{self, Place};
     version,
     override_usage = "kprobe-agent [OPTIONS] -- CMD [ARGS...]\n       kprobe-agent [OPTIONS] --pid N[,N...] | --cgroup PATH | --system | --from FILE.kcap | --demo",
     after_help = "Exit status: that of CMD; 125 if kprobe-agent itself failed before CMD, 126 if CMD cannot be run, 127 if \
-                  it is not found. Without CMD: 0, 1 if what it gave is incomplete (a damaged capture, a full disk), or 2 if it could not start. Recording needs CAP_BPF and CAP_PERFMON."
+                  it is not found. Without CMD: 0, 1 if what it gave is incomplete (a damaged capture, a full disk, no room for sums), or 2 if it could not start. Recording needs CAP_BPF and CAP_PERFMON."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -72,10 +72,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME")]
     pub(crate) min_duration: Option<Span>,
     /// Only one record in N of each event, counted on each CPU; processes are never sampled
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) sample: Option<NonZero<u32>>,
     /// Also record one minor page fault in N, counted on each CPU; without it they are counted for --stats
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub(crate) minor_faults: Option<NonZero<u32>>,
     /// Only these system calls, by name or family: io, fsync, net, futex, poll, sleep, file, process, io_uring, all
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
@@ -87,6 +87,9 @@ pub(crate) struct Options {
     /// How often what was summed up comes into the stream [default: 1s]
     #[arg(long, value_name = "TIME")]
     pub(crate) interval: Option<Span>,
+    /// How many sums a CPU has room for in one interval, up to 65536 [default: 512]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) aggregate_keys: Option<NonZero<u32>>,
     /// Bytes of the ring buffers together, a power of two [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) ring_bytes: Option<Size>,
@@ -142,6 +145,11 @@ pub(crate) enum Form {
 pub(crate) enum Times {
     Relative,
     Wall,
+}
+
+/// A number that is not 0.
+fn positive(text: &str) -> Result<NonZero<u32>, String> {
+    text.parse().map_err(|_| format!("expected a number from 1 to {}", u32::MAX))
 }
 
 /// A length of time with its unit.
@@ -341,6 +349,7 @@ impl Options {
             syscalls: list(self.syscalls, below.syscalls),
             aggregate: list(self.aggregate, below.aggregate),
             interval: self.interval.or(below.interval),
+            aggregate_keys: self.aggregate_keys.or(below.aggregate_keys),
             ring_bytes: self.ring_bytes.or(below.ring_bytes),
             duration: self.duration.or(below.duration),
             include_self: self.include_self || below.include_self,
@@ -359,13 +368,23 @@ impl Options {
         if self.pid.contains(&0) {
             bail!("--pid 0: no process has this id, expected 1 or more");
         }
-        if self.interval.is_some() && self.aggregate.is_empty() {
+        let of_sums =
+            [("--interval", self.interval.is_some()), ("--aggregate-keys", self.aggregate_keys.is_some())];
+        if let Some((name, _)) = of_sums.iter().find(|(_, given)| *given && self.aggregate.is_empty()) {
             bail!(
-                "--interval is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject"
+                "{name} is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject"
             );
         }
+        for (at, Summed(family, _)) in self.aggregate.iter().enumerate() {
+            if self.aggregate[..at].iter().any(|Summed(before, _)| before == family) {
+                bail!(
+                    "--aggregate names {} twice: the durations of a family are told apart by one thing",
+                    family.name()
+                );
+            }
+        }
         if self.from.is_none() {
-            return Ok(());
+            return self.check_families();
         }
         let of_recording = [
             ("--paths", !self.paths.is_empty()),
@@ -374,6 +393,7 @@ impl Options {
             ("--sample", self.sample.is_some()),
             ("--aggregate", !self.aggregate.is_empty()),
             ("--interval", self.interval.is_some()),
+            ("--aggregate-keys", self.aggregate_keys.is_some()),
             ("--minor-faults", self.minor_faults.is_some()),
             ("--ring-bytes", self.ring_bytes.is_some()),
             ("--forbid-rung", !self.forbid_rung.is_empty()),
@@ -383,6 +403,27 @@ impl Options {
         let given: Vec<_> = of_recording.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
         if !given.is_empty() {
             bail!("{} cannot change a recording that is made: leave out with --from", given.join(" and "));
+        }
+        Ok(())
+    }
+
+    /// Refuses options that are about families which are not recorded.
+    fn check_families(&self) -> Result<()> {
+        use Family::{Lock, Memory, Syscall, Wait};
+        let wanted = self.families()?.wanted;
+        let options: [(&str, bool, &[Family]); 3] = [
+            ("--syscalls", !self.syscalls.is_empty(), &[Syscall]),
+            ("--minor-faults", self.minor_faults.is_some(), &[Memory]),
+            ("--min-duration", self.min_duration.is_some(), &[Syscall, Lock, Wait]),
+        ];
+        for (name, _, of) in options.iter().filter(|(_, given, _)| *given) {
+            if !of.iter().any(|family| wanted.contains(family)) {
+                let names: Vec<_> = of.iter().map(|family| family.name()).collect();
+                let names = names.join(" or ");
+                bail!(
+                    "{name} has no effect without the family {names}: add it to --probes, or leave {name} out"
+                );
+            }
         }
         Ok(())
     }
@@ -455,8 +496,12 @@ impl Options {
         let builder = self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung));
         let builder =
             self.aggregate.iter().fold(builder, |builder, summed| builder.aggregate(summed.0, summed.1));
-        Ok(match &self.interval {
+        let builder = match &self.interval {
             Some(interval) => builder.aggregate_every(interval.0),
+            None => builder,
+        };
+        Ok(match self.aggregate_keys {
+            Some(most) => builder.aggregate_keys(most.get()),
             None => builder,
         })
     }
@@ -559,12 +604,12 @@ mod tests {
     fn flags_win_and_the_file_fills_in() {
         let above = flags(
             "kprobe-agent --pid 1 --cgroup a --system --from a --demo --probes process --min-duration 1s --sample 2 \
-             --minor-faults 2 --syscalls read --aggregate syscall=kind --paths /a --interval 1s --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
+             --minor-faults 2 --syscalls read --aggregate syscall=kind --paths /a --interval 1s --aggregate-keys 2 --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
              --times wall -o a --capture a --report --stats",
         );
         let below: Options = toml::from_str(
             "pid = [2]\ncgroup = \"b\"\nsystem = true\nfrom = \"b\"\ndemo = true\nprobes = [\"sched\"]\npaths = [\"/b\"]\n\
-             min-duration = \"2s\"\nsample = 3\nminor-faults = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\nring-bytes = 4096\nduration = \"2s\"\n\
+             min-duration = \"2s\"\nsample = 3\nminor-faults = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\naggregate-keys = 3\nring-bytes = 4096\nduration = \"2s\"\n\
              include-self = true\nforbid-rung = [\"raw_tp\"]\noutput = \"json\"\ntimes = \"relative\"\n\
              output-file = \"b\"\ncapture = \"b\"\nreport = \"json\"\nstats = \"json\"\n",
         )

@@ -41,6 +41,19 @@ impl Kind {
                 | Self::WAIT_THROTTLE
         )
     }
+
+    /// Whether events of this kind that are summed up can be told apart by [`aggregate_by::SUBJECT`].
+    #[must_use]
+    pub const fn has_subject(self) -> bool {
+        matches!(
+            self,
+            Self::SYSCALL
+                | Self::LOCK_CONTENTION
+                | Self::LOCK_FUTEX
+                | Self::BLOCK_REQUEST
+                | Self::WAIT_BLOCKED
+        )
+    }
 }
 
 /// An element of the map `HISTOGRAMS`: what one CPU counts under one key.

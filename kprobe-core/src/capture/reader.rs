@@ -252,6 +252,10 @@ impl<R: Read> Source for CaptureReader<R> {
         }
     }
 
+    fn uncounted(&self) -> u64 {
+        self.trailer.as_ref().map_or(0, |trailer| trailer.uncounted)
+    }
+
     /// The rest of the file is not read.
     fn stop(&mut self) {
         self.stopped = true;

@@ -139,6 +139,7 @@ impl<M: Medium> CaptureWriter<M> {
             blocks: index.iter().map(|entry| entry.blocks).sum(),
             written: self.row.clone(),
             probes: ledger.probes.clone(),
+            uncounted: ledger.uncounted,
             incomplete: incomplete.map(str::to_owned),
             index: index.to_vec(),
         })?;

@@ -17,9 +17,9 @@ pub struct TcpSocket {
     pub local_addr: IpAddr,
     /// Port of this end.
     pub local_port: u16,
-    /// Address of the other end.
+    /// Address of the other end; without meaning where `remote_port` is 0.
     pub remote_addr: IpAddr,
-    /// Port of the other end.
+    /// Port of the other end; 0 while there is none, as of a socket that listens, or none is known yet.
     pub remote_port: u16,
     /// The socket is one of IPv6.
     pub is_ipv6: bool,
@@ -68,8 +68,8 @@ macro_rules! fields {
             Field::new("cookie", Type::U64, "the kernel's number for this end's socket").optional(),
             Field::new("local_addr", Type::Text, "address of this end"),
             Field::new("local_port", Type::U64, "port of this end"),
-            Field::new("remote_addr", Type::Text, "address of the other end"),
-            Field::new("remote_port", Type::U64, "port of the other end"),
+            Field::new("remote_addr", Type::Text, "address of the other end").optional(),
+            Field::new("remote_port", Type::U64, "port of the other end").optional(),
             Field::new("ipv6", Type::Bool, "the socket is one of IPv6, whatever its addresses are"),
             Field::new("netns", Type::U64, "inode number of the network namespace").optional(),
             Field::new("role", Type::Text, "connected: this end asked for the connection; accepted: it was asked").optional(),
@@ -115,8 +115,10 @@ impl TcpSocket {
         }
         put("local_addr", Value::Text(AddressText::of(self.local_addr).as_str()));
         put("local_port", Value::U64(self.local_port.into()));
-        put("remote_addr", Value::Text(AddressText::of(self.remote_addr).as_str()));
-        put("remote_port", Value::U64(self.remote_port.into()));
+        if self.remote_port != 0 {
+            put("remote_addr", Value::Text(AddressText::of(self.remote_addr).as_str()));
+            put("remote_port", Value::U64(self.remote_port.into()));
+        }
         put("ipv6", Value::Bool(self.is_ipv6));
         if let Some(netns) = self.netns {
             put("netns", Value::U64(netns.into()));

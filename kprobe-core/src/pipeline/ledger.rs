@@ -21,6 +21,10 @@ pub struct Ledger {
     pub taps: BTreeMap<String, String>,
     /// Records whose bytes were not what their kind says.
     pub undecodable: u64,
+    /// Events that should have been summed up in the kernel and are in no sum, for want of room: no records, so no part of the
+    /// balance.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uncounted: u64,
     /// The sum of all differences.
     pub balance: u64,
 }
@@ -42,7 +46,7 @@ pub struct ProbeRow {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_zero(number: &u64) -> bool {
+pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
@@ -114,7 +118,13 @@ impl Ledger {
             });
             balance += given.abs_diff(sink.received) + sink.received.abs_diff(sink.accounted());
         }
-        Self { probes, stages, sinks, taps, undecodable, balance }
+        Self { probes, stages, sinks, taps, undecodable, uncounted: 0, balance }
+    }
+
+    /// The same books, and so many events that are in no sum.
+    #[must_use]
+    pub fn with_uncounted(self, uncounted: u64) -> Self {
+        Self { uncounted, ..self }
     }
 
     /// Records that passed every filter, over all probes.
@@ -182,7 +192,11 @@ impl fmt::Display for Ledger {
         for row in &self.sinks {
             line(f, &row.sink, [row.received, row.delivered], &row.dropped, std::iter::empty())?;
         }
-        write!(f, "undecodable {}, balance {}", self.undecodable, self.balance)
+        write!(f, "undecodable {}, balance {}", self.undecodable, self.balance)?;
+        if self.uncounted > 0 {
+            write!(f, ", uncounted {}", self.uncounted)?;
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ mod stage;
 pub use batch::{Batch, BatchBuf, Context, Enriched};
 pub use gaps::{GapReport, Gaps, Observed};
 pub use info::{Clocks, StreamInfo};
+pub(crate) use ledger::is_zero;
 pub use ledger::{Drops, Ledger, ProbeRow, SinkRow, StageRow};
 pub use merge::Merge;
 pub use only::Only;

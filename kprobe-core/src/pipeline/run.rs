@@ -329,7 +329,7 @@ impl<S: Source> Run<S> {
             true => BTreeMap::new(),
             false => sinks.iter().take(self.raw.len()).map(|row| (row.sink.clone(), tap.clone())).collect(),
         };
-        Ledger::with_taps(probes, stages, sinks, taps)
+        Ledger::with_taps(probes, stages, sinks, taps).with_uncounted(self.source.uncounted())
     }
 }
 

@@ -23,6 +23,12 @@ pub trait Source {
         BTreeMap::new()
     }
 
+    /// Events that should have been summed up in the kernel and are in no sum, for want of room. Up to now; of a capture
+    /// once its end has been read.
+    fn uncounted(&self) -> u64 {
+        0
+    }
+
     /// Number of the next record of a CPU, which is the number of records that it made so far. Only from a source that
     /// was stopped and drained; `None` if that is not known.
     fn next_seq(&self, cpu: u16) -> Option<u64> {

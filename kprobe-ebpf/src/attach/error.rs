@@ -115,12 +115,23 @@ pub enum AttachError {
         /// Name of one that is sampled differently.
         second: &'static str,
     },
-    /// Durations of a family are to be summed up that is not recorded, or has none.
-    #[error("the durations of {family} cannot be summed up: of what is recorded these have some: {known}")]
+    /// Durations of a family are to be summed up that is not recorded, or has none that can be.
+    #[error("the durations of {family} cannot be summed up: of what is recorded these can be: {known}")]
     Aggregate {
         /// The family.
         family: &'static str,
-        /// Families that are recorded and have durations.
+        /// Families that are recorded and can be summed up.
+        known: String,
+    },
+    /// Durations of a family are to be told apart by a subject, and what is recorded of it has none.
+    #[error(
+        "the durations of {family} cannot be told apart by subject: expected kind, tgid or cgroup; of what is recorded \
+         these have subjects: {known}"
+    )]
+    AggregateBySubject {
+        /// The family.
+        family: &'static str,
+        /// Families that are recorded and have subjects.
         known: String,
     },
     /// An interval of no length, or room for no histogram.

@@ -68,8 +68,9 @@ impl Aggregation {
         self.by[family as usize].is_some()
     }
 
-    pub(crate) fn families(&self) -> impl Iterator<Item = usize> {
-        self.by.iter().enumerate().filter(|(_, by)| by.is_some()).map(|(family, _)| family)
+    /// Families whose durations are summed up, and by what.
+    pub(crate) fn families(&self) -> impl Iterator<Item = (usize, By)> {
+        self.by.iter().enumerate().filter_map(|(family, by)| Some((family, (*by)?)))
     }
 
     pub(crate) fn is_off(&self) -> bool {

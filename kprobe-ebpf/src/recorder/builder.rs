@@ -152,7 +152,8 @@ impl<Probes> RecorderBuilder<Probes> {
     /// each event. At the end of each [interval](Self::aggregate_every) the histograms come into the stream as events of type
     /// [`Histogram`](kprobe_core::event::Histogram). Events without a duration are recorded as ever.
     ///
-    /// [`check`](Self::check) refuses a family that is not recorded or has no durations.
+    /// [`check`](Self::check) refuses a family that is not recorded or whose durations cannot be summed up, and
+    /// [`By::Subject`] for one of which no event that is recorded has a subject.
     #[must_use]
     pub fn aggregate(mut self, family: Family, by: By) -> Self {
         self.aggregation.set(family, by);
@@ -169,7 +170,8 @@ impl<Probes> RecorderBuilder<Probes> {
 
     /// How many histograms a CPU has room for in one interval, rounded up to a power of two: 512 if not set. Each takes 816
     /// bytes of kernel memory on each CPU. An event that finds no room for one more is not counted in any;
-    /// [`Recorder::pair_counts`] has it as `uncounted`. A table that is nearly full may already refuse some.
+    /// [`Recorder::pair_counts`] has it as `uncounted`, and so have the books of a run
+    /// ([`Ledger::uncounted`](kprobe_core::pipeline::Ledger::uncounted)), whose sinks then say that the stream is not whole. A table that is nearly full may already refuse some.
     /// [`check`](Self::check) refuses more than 65,536.
     #[must_use]
     pub fn aggregate_keys(mut self, most: u32) -> Self {
@@ -365,17 +367,15 @@ impl<Probes> RecorderBuilder<Probes> {
     }
 
     fn check_aggregation(&self) -> Result<(), AttachError> {
-        let is_measured = |plan: &FamilyPlan| plan.events.iter().any(|event| event.kind.can_be_summed_up());
-        for family in self.aggregation.families() {
-            let plan = self.plans.iter().find(|(plan, _)| plan.family as usize == family);
-            if !plan.is_some_and(|(plan, _)| is_measured(plan)) {
-                let known = self.plans.iter().map(|(plan, _)| plan).filter(|plan| is_measured(plan));
-                let known: Vec<_> = known.map(|plan| plan.family.name()).collect();
-                let family = u16::try_from(family).ok().and_then(|family| Kind(family << 8).family());
-                return Err(AttachError::Aggregate {
-                    family: family.map_or("?", Family::name),
-                    known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
-                });
+        for (family, by) in self.aggregation.families() {
+            let plan = self.plans.iter().map(|(plan, _)| plan).find(|plan| plan.family as usize == family);
+            let name = || family_name(family);
+            if !plan.is_some_and(is_measured) {
+                return Err(AttachError::Aggregate { family: name(), known: self.names_of(is_measured) });
+            }
+            if by == By::Subject && !plan.is_some_and(has_subjects) {
+                let known = self.names_of(has_subjects);
+                return Err(AttachError::AggregateBySubject { family: name(), known });
             }
         }
         if self.aggregation.most_keys == 0 || self.aggregation.interval.is_zero() {
@@ -388,6 +388,13 @@ impl<Probes> RecorderBuilder<Probes> {
             });
         }
         Ok(())
+    }
+
+    /// The families of which this is true.
+    fn names_of(&self, is_true: impl Fn(&FamilyPlan) -> bool) -> String {
+        let plans = self.plans.iter().map(|(plan, _)| plan).filter(|plan| is_true(plan));
+        let names: Vec<_> = plans.map(|plan| plan.family.name()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
     /// The rings of each object on this machine, or why `ring_bytes` cannot be.
@@ -418,6 +425,21 @@ fn share_out(ring_bytes: usize, objects: usize, cpus: usize, page: usize) -> Res
     // Both are at most MOST_RING_BYTES, which fits.
     let number = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
     Ok(Shares { shards: number(shards), shard_bytes: number(share / shards) })
+}
+
+/// The kernel can sum up durations of it.
+fn is_measured(plan: &FamilyPlan) -> bool {
+    plan.events.iter().any(|event| event.kind.can_be_summed_up())
+}
+
+/// Durations of it can be told apart by what they are about.
+fn has_subjects(plan: &FamilyPlan) -> bool {
+    plan.events.iter().any(|event| event.kind.has_subject())
+}
+
+fn family_name(number: usize) -> &'static str {
+    let family = u16::try_from(number).ok().and_then(|number| Kind(number << 8).family());
+    family.map_or("?", Family::name)
 }
 
 /// A user's own kinds are those that have counters and are of no family of kprobe's.

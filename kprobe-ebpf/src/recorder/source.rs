@@ -75,6 +75,10 @@ impl<Probes> Source for Recorder<Probes> {
         counts.chain(others).filter(|(_, count)| *count > 0).collect()
     }
 
+    fn uncounted(&self) -> u64 {
+        Family::ALL.iter().map(|&family| self.pair_counts(family).uncounted).sum()
+    }
+
     fn next_seq(&self, cpu: u16) -> Option<u64> {
         // What was left behind has its numbers, too.
         self.stopped.filter(|stopped| !stopped.leaves_some)?;

@@ -7,7 +7,7 @@ use kprobe_core::{
     event::{Aggregated, Arch, Histogram, Tgid, WaitClass},
 };
 use kprobe_ebpf::{
-    AttachError, Block, By, Filter, Lock, Memory, PairCounts, ProbeFamily, Process, Recorder,
+    AttachError, Block, By, Filter, Irq, Lock, Memory, PairCounts, ProbeFamily, Process, Recorder,
     RecorderBuilder, Sched, Syscalls, Wait, host,
 };
 
@@ -218,14 +218,34 @@ fn what_cannot_be_summed_up() {
         Ok(()) => panic!("it can"),
     };
     let processes = || Recorder::builder().probe(Process::default()).filter(Filter::none());
-    let text = "the durations of process cannot be summed up: of what is recorded these have some: none";
+    let text = "the durations of process cannot be summed up: of what is recorded these can be: none";
     assert_eq!(refusal(processes().aggregate(Family::Process, By::Tgid)), text);
+    // Interrupts have durations, which no program sums up.
+    let interrupts = Recorder::builder().probe(Irq::default()).filter(Filter::none());
+    let error = interrupts.aggregate(Family::Irq, By::Kind).check().unwrap_err().to_string();
+    assert_eq!(error, text.replace("process", "irq"));
     let both = || Recorder::builder().probe(Process::default()).probe(Syscalls::all()).filter(Filter::none());
     let error = both().aggregate(Family::Sched, By::Tgid).check().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the durations of sched cannot be summed up: of what is recorded these have some: syscall"
+        "the durations of sched cannot be summed up: of what is recorded these can be: syscall"
     );
+    let all = || {
+        let builder = Recorder::builder().probe(Sched::default()).probe(Memory::default());
+        builder.probe(Wait::default()).probe(Syscalls::all()).filter(Filter::none())
+    };
+    for (family, name) in [(Family::Sched, "sched"), (Family::Memory, "memory")] {
+        let error = all().aggregate(family, By::Subject).check().unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!(
+                "the durations of {name} cannot be told apart by subject: expected kind, tgid or cgroup; of what is \
+                 recorded these have subjects: "
+            )),
+            "{error}"
+        );
+        all().aggregate(family, By::Kind).check().unwrap();
+    }
+    all().aggregate(Family::Wait, By::Subject).check().unwrap();
     let none = both().aggregate(Family::Syscall, By::Tgid).aggregate_keys(0).check();
     assert!(matches!(none, Err(AttachError::AggregateOfNothing)), "{none:?}");
     let many = both().aggregate(Family::Syscall, By::Tgid).aggregate_keys(1 << 20).check().unwrap_err();

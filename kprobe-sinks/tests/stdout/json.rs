@@ -167,7 +167,7 @@ fn the_first_and_the_last_line() {
         format!(
             concat!(
                 r#"{{"kind":"meta.end","submitted":{},"lost":5,"delivered":{},"dropped":13,"not_shown":3,"#,
-                r#""undecodable":2,"sampled_out":900,"balance":0,"complete":false,"#,
+                r#""undecodable":2,"sampled_out":900,"uncounted":0,"balance":0,"complete":false,"#,
                 r#""incomplete_reason":"the capture is torn at byte 17"}}"#
             ),
             received + 17,

@@ -51,7 +51,7 @@ impl Tier {
                 "test targets named `live` on this kernel, on the tests' own children; needs: root or sudo without password, strace git python3 curl"
             }
             Self::Vm => {
-                "test targets named `live` and `vm` in Debian's 6.1, 6.12 and 7.2; needs: qemu-system-x86 busybox-static, kernels from Debian"
+                "test targets named `live` and `vm` in Debian's 6.1, 6.12 and 7.2, and in 5.10 those of the families that are there; needs: qemu-system-x86 busybox-static, kernels from Debian"
             }
             Self::Fuzz => "every target of fuzz/; needs: a nightly toolchain, cargo-fuzz, a C++ compiler",
         }

@@ -27,8 +27,8 @@ const NOT_A_POWER: &str =
 #[test]
 fn bad_files() {
     let names = "`pid`, `cgroup`, `system`, `from`, `demo`, `probes`, `paths`, `min-duration`, `sample`, `minor-faults`, `syscalls`, \
-                 `aggregate`, `interval`, `ring-bytes`, `duration`, `include-self`, `forbid-rung`, `output`, `times`, `output-file`, `capture`, \
-                 `report`, `stats`";
+                 `aggregate`, `interval`, `aggregate-keys`, `ring-bytes`, `duration`, `include-self`, `forbid-rung`, `output`, `times`, \
+                 `output-file`, `capture`, `report`, `stats`";
     check_bad(
         "output = \"json\"\n\nring-byte = \"8MiB\"\n",
         &format!("agent.toml, line 3: unknown field `ring-byte`, expected one of {names}"),

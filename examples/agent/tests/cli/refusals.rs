@@ -75,7 +75,13 @@ fn arguments_that_are_none() {
     );
     check(
         &["--sample", "0"],
-        &format!("invalid value '0' for '--sample <N>': number would be zero for non-zero type; {help}"),
+        &format!("invalid value '0' for '--sample <N>': expected a number from 1 to 4294967295; {help}"),
+    );
+    check(
+        &["--minor-faults", "0"],
+        &format!(
+            "invalid value '0' for '--minor-faults <N>': expected a number from 1 to 4294967295; {help}"
+        ),
     );
     check_whole(
         &["--duration"],
@@ -163,6 +169,53 @@ fn system_calls() {
     let line = refusal(&output, BEFORE_THE_COMMAND);
     assert!(line.starts_with("--syscalls: no system call \"frobnicate_everything\" on "), "{line}");
     assert!(line.ends_with(&format!("; {known}")) && !line.contains("did you mean"), "{line}");
+}
+
+#[test]
+fn options_of_families_that_are_not_recorded() {
+    let check = |args: &[&str], name: &str, families: &str| {
+        let expected = format!(
+            "{name} has no effect without the family {families}: add it to --probes, or leave {name} out"
+        );
+        check_start(args, &expected);
+    };
+    check(&["--minor-faults", "10"], "--minor-faults", "memory");
+    check(&["--probes", "process,sched", "--syscalls", "read"], "--syscalls", "syscall");
+    check(&["--probes", "block", "--min-duration", "1ms"], "--min-duration", "syscall or lock or wait");
+    for args in [
+        &["--probes", "memory", "--minor-faults", "10"][..],
+        &["--syscalls", "read"],
+        &["--probes", "block,wait", "--min-duration", "1ms"],
+        &["--probes", "process", "--aggregate", "lock=kind", "--min-duration", "1ms"],
+    ] {
+        run(agent(["--check-config"]).args(args)).exits(0);
+    }
+}
+
+#[test]
+fn sums() {
+    check_start(
+        &["--aggregate", "syscall=subject,syscall=tgid"],
+        "--aggregate names syscall twice: the durations of a family are told apart by one thing",
+    );
+    check_start(
+        &["--aggregate", "sched=subject"],
+        "the durations of sched cannot be told apart by subject: expected kind, tgid or cgroup; of what is recorded \
+         these have subjects: syscall",
+    );
+    check_start(
+        &["--aggregate", "irq=kind"],
+        "the durations of irq cannot be summed up: of what is recorded these can be: syscall",
+    );
+    check_start(
+        &["--aggregate", "syscall=kind", "--aggregate-keys", "65537"],
+        "room for 65537 histograms on each CPU: it can be 65536 at most",
+    );
+    for option in [["--interval", "1s"], ["--aggregate-keys", "8"]] {
+        let expected =
+            "is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject";
+        check(&option, &format!("{} {expected}", option[0]));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aggregates;
 mod children;
 mod command;
 mod demo;
@@ -65,6 +66,7 @@ fn main() {
         children::trials(),
         demo::trials(),
         limits::trials(),
+        aggregates::trials(),
         off::trials(),
         strace::trials(),
     ];

@@ -126,8 +126,8 @@ impl<W: Write> Sink for HumanSink<W> {
         self.outlet.row()
     }
 
-    /// Writes everything that is buffered and then, unmistakably, what is missing from it: lost records, a stream that was
-    /// not whole, books that do not balance. Nothing if nothing is.
+    /// Writes everything that is buffered and then, unmistakably, what is missing from it: lost records, events that
+    /// are in no sum, a stream that was not whole, books that do not balance. Nothing if nothing is.
     fn finish(&mut self, ledger: &Ledger, incomplete: Option<&str>) -> Result<(), SinkError> {
         self.outlet.drain()?;
         let colour = self.lines.colour;
@@ -136,6 +136,9 @@ impl<W: Write> Sink for HumanSink<W> {
         };
         if ledger.lost() > 0 {
             alarm(format_args!("LOST {} of {} records", ledger.lost(), ledger.submitted()));
+        }
+        if ledger.uncounted > 0 {
+            alarm(format_args!("UNCOUNTED {} events that found no room for a sum", ledger.uncounted));
         }
         if let Some(reason) = incomplete {
             alarm(format_args!("INCOMPLETE: {}", Visible(reason.as_bytes())));

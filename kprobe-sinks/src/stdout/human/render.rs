@@ -310,18 +310,17 @@ fn put_exit(line: &mut Line<'_>, event: &ProcessExit) {
     }
 }
 
-/// A socket by its two ends.
+/// A socket by its ends: two, if it has another one.
 struct Ends<'a>(&'a TcpSocket);
 
 impl fmt::Display for Ends<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let TcpSocket { local_addr, local_port, remote_addr, remote_port, .. } = *self.0;
-        write!(
-            f,
-            "{} > {}",
-            SocketAddr::new(local_addr, local_port),
-            SocketAddr::new(remote_addr, remote_port)
-        )
+        write!(f, "{}", SocketAddr::new(local_addr, local_port))?;
+        match remote_port {
+            0 => Ok(()),
+            _ => write!(f, " > {}", SocketAddr::new(remote_addr, remote_port)),
+        }
     }
 }
 

@@ -40,8 +40,13 @@ pub const END_FIELDS: &[Field] = &[
     Field::new("not_shown", Type::U64, "of the dropped: seeds of the process table, left out on purpose"),
     Field::new("undecodable", Type::U64, "of these: not what their kind says"),
     Field::new("sampled_out", Type::U64, "records that sampling left out before they were submitted"),
+    Field::new(
+        "uncounted",
+        Type::U64,
+        "events that should have been summed up and are in no meta.histogram, for want of room; no part of submitted",
+    ),
     Field::new("balance", Type::U64, "differences in the books: 0, or there is a bug"),
-    Field::new("complete", Type::Bool, "the stream was read to its end"),
+    Field::new("complete", Type::Bool, "the stream was read to its end, and no event is uncounted"),
     Field::new("incomplete_reason", Type::Text, "why not, if it was not").optional(),
 ];
 
@@ -83,6 +88,10 @@ pub(super) fn put_end(buf: &mut Vec<u8>, ledger: &Ledger, row: &SinkRow, incompl
     });
     let stages = &ledger.stages[..before];
     let in_stages: u64 = stages.iter().flat_map(|stage| stage.dropped.values()).sum();
+    let uncounted =
+        (ledger.uncounted > 0).then(|| format!("{} events found no room for a sum", ledger.uncounted));
+    let reasons: Vec<&str> = incomplete.into_iter().chain(uncounted.as_deref()).collect();
+    let reason = reasons.join("; ");
     let in_sink: u64 = row.dropped.values().sum();
     put_object(
         buf,
@@ -96,9 +105,10 @@ pub(super) fn put_end(buf: &mut Vec<u8>, ledger: &Ledger, row: &SinkRow, incompl
             Some(Value::U64(row.dropped.get("not_shown").copied().unwrap_or(0))),
             Some(Value::U64(stages.iter().map(|stage| stage.undecodable).sum())),
             Some(Value::U64(ledger.probes.iter().map(|probe| probe.sampled_out).sum())),
+            Some(Value::U64(ledger.uncounted)),
             Some(Value::U64(ledger.balance)),
-            Some(Value::Bool(incomplete.is_none())),
-            incomplete.map(Value::Text),
+            Some(Value::Bool(reasons.is_empty())),
+            (!reasons.is_empty()).then_some(Value::Text(&reason)),
         ],
     );
 }
@@ -124,6 +134,12 @@ mod tests {
 
     use super::*;
 
+    fn end_of(ledger: &Ledger, row: &SinkRow, incomplete: Option<&str>) -> serde_json::Value {
+        let mut line = Vec::new();
+        put_end(&mut line, ledger, row, incomplete);
+        serde_json::from_slice(&line).expect("a line is JSON")
+    }
+
     fn dropped_and_undecodable(tap: Option<&str>) -> String {
         let stage = |name: &str, dropped, undecodable| {
             let dropped = [("filtered".to_owned(), dropped)].into();
@@ -133,10 +149,20 @@ mod tests {
         let taps = tap.map(|tap| ("json".to_owned(), tap.to_owned())).into_iter().collect();
         let stages = vec![stage("first", 1, 2), stage("second", 10, 20)];
         let ledger = Ledger::with_taps(Vec::new(), stages, vec![row.clone()], taps);
-        let mut line = Vec::new();
-        put_end(&mut line, &ledger, &row, None);
-        let line: serde_json::Value = serde_json::from_slice(&line).expect("a line is JSON");
+        let line = end_of(&ledger, &row, None);
         format!("{} {}", line["dropped"], line["undecodable"])
+    }
+
+    #[test]
+    fn what_is_in_no_sum_is_missing() {
+        let row = SinkRow { sink: "json".to_owned(), ..SinkRow::default() };
+        let end = |uncounted, incomplete| {
+            let line = end_of(&Ledger::default().with_uncounted(uncounted), &row, incomplete);
+            format!("{} {} {}", line["uncounted"], line["complete"], line["incomplete_reason"])
+        };
+        assert_eq!(end(0, None), "0 true null");
+        assert_eq!(end(7, None), "7 false \"7 events found no room for a sum\"");
+        assert_eq!(end(7, Some("torn")), "7 false \"torn; 7 events found no room for a sum\"");
     }
 
     #[test]

@@ -463,6 +463,7 @@ fn tcp() -> Vec<Sample> {
         flags: flags | abi::TCP_HAS_NETNS,
     };
     let v6 = abi::TcpSocket { cookie: 0, local_addr: [1; 16], srtt_us: 0, flags: abi::TCP_IPV6, ..socket(0) };
+    let listening = abi::TcpSocket { remote_addr: mapped(0), remote_port: 0, ..socket(0) };
     let owned = socket(abi::TCP_HAS_OWNER | abi::TCP_CONNECTED);
     let done = socket(abi::TCP_HAS_OWNER | abi::TCP_CONNECTED | abi::TCP_HAS_RESULT);
     let (owner_tgid, owner_tid) = (1234, 1235);
@@ -493,6 +494,7 @@ fn tcp() -> Vec<Sample> {
         Sample::new(at(Kind::TCP_RETRANSMIT), &again(v6)),
         Sample::new(at(Kind::TCP_STATE), &change(owned, 1, 4)),
         Sample::new(at(Kind::TCP_STATE), &change(v6, 10, 99)),
+        Sample::new(at(Kind::TCP_STATE), &change(listening, 7, 10)),
         Sample::new(at(Kind::TCP_CONNECT), &connect(done, 0)),
         Sample::new(at(Kind::TCP_CONNECT), &connect(done, -111)),
         Sample::new(at(Kind::TCP_CONNECT), &connect(owned, 0)),
