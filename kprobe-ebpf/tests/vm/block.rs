@@ -198,9 +198,11 @@ fn slow_device() {
 
 fn a_delaying_device() {
     const COUNT: usize = 10;
-    // It delays by five ticks of the kernel's clock, which are 4 ms. The first has begun already, and where the clock is late,
-    // as it may be in an emulated machine, the next ones come sooner.
-    const DELAY: u64 = 16_000_000;
+    // It delays by jiffies: 20 ms are five ticks of 4 ms (CONFIG_HZ=250). The first has begun already, so that four may do, and a
+    // late timer adds to them. In an emulated machine, where ticks that are late are made up for, they come sooner.
+    const LEAST: u64 = 16_000_000;
+    // Less than twice the delay.
+    const MOST: u64 = 40_000_000;
     slow_device();
     let calls = SyscallSet::named(["pwrite64", "pread64"]).unwrap();
     let builder =
@@ -212,7 +214,7 @@ fn a_delaying_device() {
     let recorded = recording.finish().lossless();
     let requests: Vec<BlockRequest> = recorded.all();
     let (slow, disk) = (device("dm-0"), device("vdb"));
-    let mut delays = Vec::new();
+    let (mut delays, mut rests) = (Vec::new(), Vec::new());
     for call in recorded.all::<Syscall>().iter().filter(|call| call.origin.tgid.0 == tgid) {
         if call.ret != Some(4096) {
             continue;
@@ -225,7 +227,10 @@ fn a_delaying_device() {
         let submitter = above[0].submitter.unwrap();
         assert_eq!((submitter.tid, above[0].bytes), (call.origin.tid, 4096));
         assert!(above[0].flags.has(BlockFlags::BIO) && above[0].queue_duration_ns() == Some(0));
-        delays.push(above[0].device_duration_ns().unwrap());
+        let delay = above[0].device_duration_ns().unwrap();
+        delays.push(delay);
+        // What is left of the call, in which the submission and the completion are.
+        rests.push(call.origin.ktime_ns - call.enter_ns - delay);
         // What the disk below was asked for later, by whoever waited for the time to pass.
         let below: Vec<_> = requests.iter().filter(|request| request.device == disk).filter(within).collect();
         assert_eq!(below.len(), 1, "{below:?}");
@@ -234,7 +239,10 @@ fn a_delaying_device() {
         assert!(below[0].submitter.unwrap().is_kernel_thread, "{below:?}");
     }
     delays.sort_unstable();
-    assert!(delays.len() == 2 * COUNT && delays[COUNT] >= DELAY, "{delays:?}");
+    rests.sort_unstable();
+    assert_eq!(delays.len(), 2 * COUNT);
+    assert!(delays[COUNT] >= LEAST && delays[COUNT] < MOST, "{delays:?}");
+    assert!(rests[COUNT] < LEAST / 4, "{rests:?}");
     let of_slow = requests.iter().filter(|request| request.device == slow && request.bytes == 4096);
     assert!(of_slow.count() >= 2 * COUNT);
 }
