@@ -82,10 +82,12 @@ impl Series {
             "lock::every_rung_of_futexes",
             "lock::only_long",
             "aggregates::",
+            "filters::",
+            "sampling::",
         ];
         const VM: &[&str] = &[
             "older::",
-            "ladders::contexts",
+            "ladders::",
             "privilege::two_capabilities",
             "end::",
             "system::a_workload",
@@ -93,6 +95,12 @@ impl Series {
             "block::",
             "references::",
             "privacy::",
+            // Not those that require what is off.
+            "changes::type_information_without",
+            "changes::ten_thousand",
+            "changes::pids_that",
+            "changes::a_wall_clock",
+            "changes::a_machine",
         ];
         match (self, binary) {
             (Self::V5_10, "kprobe-ebpf-live") => LIVE,

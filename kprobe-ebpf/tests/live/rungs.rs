@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
-use kprobe_core::event::{Event, SchedMigrate, Syscall};
-use kprobe_ebpf::{Process, Sched, Syscalls};
+use kprobe_core::event::{Event, SchedMigrate, SchedSwitch, SchedWaking, Syscall, WakeContext};
+use kprobe_ebpf::{Process, Sched, Syscalls, host};
 
 use super::syscalls::{from_begin, known, name};
 use crate::support::{
-    recording::Recorded,
-    rungs::{check_whole, record, record_to, rungs},
+    kernel::{Deadline, context_switches_of_reader},
+    recording::{Recorded, Recording},
+    rungs::{attach, check_whole, record, record_to, rungs},
     workload::calls::CODE,
 };
 
@@ -114,4 +115,65 @@ fn scheduler() {
         assert!(switches >= 50, "{switches}");
     }
     check_whole(whole);
+    check_whole(rungs.iter().filter(|rung| wake_each_other(&rungs, rung)).count());
+}
+
+/// Two threads that hand a byte to and fro: how each left its CPU, as the kernel counts it, and who woke whom. Whether the kernel
+/// skipped no program.
+fn wake_each_other(rungs: &[String], rung: &str) -> bool {
+    const ROUNDS: usize = 500;
+    let mut recording = Recording::of(attach(Sched::default(), rungs, rung), |_| true);
+    let mut workload = recording.spawn(&format!("ping-pong {ROUNDS}"));
+    let players: Vec<u32> = workload.line().split(' ').map(|tid| tid.parse().unwrap()).collect();
+    // The last thing that each does is to wait for the test.
+    let deadline = Deadline::new();
+    let counted = players.iter().map(|player| {
+        loop {
+            if let Some(counted) = context_switches_of_reader(*player) {
+                return counted;
+            }
+            deadline.check(&format!("thread {player} to wait for the test"));
+            recording.poll();
+        }
+    });
+    let counted: Vec<_> = counted.collect();
+    let until = host::clocks().monotonic_ns;
+    workload.close_input();
+    recording.run(&mut workload);
+    let recorded = recording.finish().lossless();
+    if recorded.skipped != 0 {
+        return false;
+    }
+    let (switches, wakings) = (recorded.all::<SchedSwitch>(), recorded.all::<SchedWaking>());
+    let mut by_other = 0;
+    for (at, player) in players.iter().enumerate() {
+        let left =
+            switches.iter().filter(|left| left.origin.tid.0 == *player && left.origin.ktime_ns < until);
+        let states: Vec<_> = left.map(|left| left.prev_state.letter()).collect();
+        let count = |letters: &str| states.iter().filter(|state| letters.contains(**state)).count() as u64;
+        // It waits for a byte, or for the lock of the pipe where the other one was preempted within.
+        let (blocked, runnable) = (count("SD"), count("R"));
+        assert_eq!((blocked, runnable), counted[at], "{rung}: {states:?}");
+        assert_eq!(blocked + runnable, states.len() as u64, "{rung}: {states:?}");
+        // It cannot go on before the other one has had the CPU, which they share.
+        assert!(states.len() >= ROUNDS, "{rung}: {}", states.len());
+        // It sleeps now, and was woken from each of its other sleeps. Who is preempted may have wanted to sleep.
+        let woken = wakings.iter();
+        let woken = woken.filter(|waking| waking.wakee_tid.0 == *player && waking.origin.ktime_ns < until);
+        let woken: Vec<_> = woken.collect();
+        let wakings = woken.len() as u64;
+        assert!(
+            wakings + 1 >= blocked && wakings <= blocked + runnable,
+            "{rung}: {wakings} {:?}",
+            counted[at]
+        );
+        // By the other one, but for something else before it began.
+        let own: Vec<_> = woken.iter().filter(|waking| waking.origin.tid.0 == players[1 - at]).collect();
+        assert!(own.iter().all(|waking| waking.context == Some(WakeContext::Task)), "{rung}: {woken:?}");
+        assert!(own.len() + 2 >= woken.len(), "{rung}: {woken:?}");
+        by_other += own.len();
+    }
+    // One may be preempted whenever it wrote, and never sleep, but then the other one does in each round.
+    assert!(by_other >= ROUNDS * 9 / 10, "{rung}: {by_other}");
+    true
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitStatus;
 
-use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, host};
+use kprobe_ebpf::{Filter, Outcome, ProbeFamily, Recorder, RecorderBuilder, Report, host};
 
 use serde_json::json;
 
@@ -27,10 +27,22 @@ pub fn rungs<P: ProbeFamily>(probe: P) -> Vec<String> {
     rungs
 }
 
+/// Only what a kernel is known for, or what the test itself forbids, may keep an event from a rung.
+pub fn check_refusals(report: &Report) {
+    for probe in &report.probes {
+        for rung in &probe.ladder {
+            let Outcome::Refused(reason) = &rung.outcome else { continue };
+            let is_known = reason == "forbidden by the user" || may_be_refused(&rung.rung, reason);
+            assert!(is_known, "{} of {}: {reason}", rung.rung, probe.probe);
+        }
+    }
+}
+
 /// A recorder on this rung alone. Events that have no such rung are off.
 pub fn attach<P: ProbeFamily>(probe: P, rungs: &[String], only: &str) -> Recorder<(P, ())> {
     let others = rungs.iter().filter(|rung| *rung != only);
     let recorder = others.fold(builder(probe), |builder, rung| builder.forbid_rung(rung)).attach().unwrap();
+    check_refusals(recorder.report());
     // For the documentation.
     for probe in recorder.report().attached() {
         fact(&json!({
@@ -65,10 +77,7 @@ pub fn record_to<P: ProbeFamily>(
             match &rung.outcome {
                 Outcome::Taken => assert_eq!(rung.rung, only),
                 Outcome::NotNeeded => assert!(probe.rung.is_some()),
-                Outcome::Refused(reason) if rung.rung == only => {
-                    assert!(may_be_refused(only, reason), "{only} of {}: {reason}", probe.probe);
-                    return None;
-                }
+                Outcome::Refused(_) if rung.rung == only => return None,
                 Outcome::Refused(reason) => assert_eq!(reason, "forbidden by the user"),
             }
         }
@@ -86,11 +95,12 @@ pub fn record_to<P: ProbeFamily>(
 }
 
 /// Trace events need tracefs to be mounted, functions a kernel that is not locked down: in the emulated machines all of it
-/// is there, but for what the kernel itself does not have.
+/// is there, but for what the kernel itself does not have. A program that the verifier refuses is at fault itself.
 fn may_be_refused(rung: &str, reason: &str) -> bool {
     let is_absent = ["this kernel has no tracepoint", "this kernel has no function", "no struct "];
-    is_absent.iter().any(|absent| reason.contains(absent))
-        || !in_vm() && matches!(rung, "tracepoint" | "fentry" | "kprobe")
+    let is_elsewhere = !in_vm() && matches!(rung, "tracepoint" | "fentry" | "kprobe");
+    !reason.starts_with("the verifier refused it")
+        && (is_elsewhere || is_absent.iter().any(|absent| reason.contains(absent)))
 }
 
 /// Before Linux 7.0 no rung skips anything, so two at least have records to compare; later the best of them.

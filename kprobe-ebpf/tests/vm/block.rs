@@ -2,18 +2,18 @@
 
 use std::{
     fs::{self, File},
+    ops::Range,
     os::fd::AsRawFd,
     time::Duration,
 };
 
 use kprobe_core::event::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Device, Syscall};
-use kprobe_ebpf::{Block, Filter, Recorder, Syscalls, filter::SyscallSet};
+use kprobe_ebpf::{Block, Filter, Recorder, Syscalls, filter::SyscallSet, host};
 
 use crate::support::{
     child::Workload,
     kernel::Deadline,
     recording::{Recorded, Recording},
-    times,
 };
 
 crate::trials!(fsyncs_as_diskstats_counts_them, a_delaying_device, write_back_by_its_cgroup);
@@ -59,9 +59,11 @@ fn settled(disk: &str) -> Counts {
     last.unwrap()
 }
 
-fn recorded_counts(recorded: &Recorded, device: Device) -> Counts {
+/// Of what came to its end in this time.
+fn recorded_counts(recorded: &Recorded, device: Device, time: Range<u64>) -> Counts {
     let mut counts = Counts::default();
-    for request in recorded.all::<BlockRequest>().iter().filter(|request| request.device == device) {
+    let is_in = |request: &&BlockRequest| request.device == device && time.contains(&request.origin.ktime_ns);
+    for request in recorded.all::<BlockRequest>().iter().filter(is_in) {
         let sectors = request.bytes / 512;
         match request.op {
             BlockOp::Read => {
@@ -74,7 +76,8 @@ fn recorded_counts(recorded: &Recorded, device: Device) -> Counts {
             other => panic!("{other:?}"),
         }
     }
-    counts.merges = recorded.all::<BlockMerge>().iter().filter(|merge| merge.device == device).count() as u64;
+    let is_in = |merge: &&BlockMerge| merge.device == device && time.contains(&merge.origin.ktime_ns);
+    counts.merges = recorded.all::<BlockMerge>().iter().filter(is_in).count() as u64;
     counts
 }
 
@@ -84,24 +87,38 @@ fn device(disk: &str) -> Device {
     Device { major: major.parse().unwrap(), minor: minor.parse().unwrap() }
 }
 
+/// The thread that writes the journal of the file system on a disk.
+fn journal(disk: &str) -> u32 {
+    let begin = format!("jbd2/{disk}-");
+    let processes = fs::read_dir("/proc").unwrap();
+    let mut pids = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_it = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(&begin))
+    };
+    pids.find(is_it).unwrap()
+}
+
 fn fsyncs_as_diskstats_counts_them() {
-    let count = times(1000);
+    const COUNT: usize = 1000;
     let builder = Recorder::builder()
         .require(Block::default())
-        .require(Syscalls::of(SyscallSet::named(["fsync"]).unwrap()))
+        .require(Syscalls::of(SyscallSet::named(["pwrite64", "fsync"]).unwrap()))
         .filter(Filter::all().include_self(true));
-    let before = settled("vda");
+    // The kernel reads bitmaps whenever it likes, so both are counted between moments of rest.
     let mut recording = Recording::start(builder);
-    let mut workload = Workload::start(&format!("fsyncs {count}"));
+    let before = settled("vda");
+    let begin = host::clocks().monotonic_ns;
+    let mut workload = Workload::start(&format!("fsyncs {COUNT}"));
     recording.run(&mut workload);
     // Many pieces next to each other.
     fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
     fs::write("/disk/pieces", vec![1; 4 << 20]).unwrap();
     let after = settled("vda");
+    let time = begin..host::clocks().monotonic_ns;
     let tgid = workload.tgid();
     let recorded = recording.finish().lossless();
 
-    let found = recorded_counts(&recorded, device("vda"));
+    let found = recorded_counts(&recorded, device("vda"), time);
     let expected = Counts {
         reads: after.reads - before.reads,
         read_sectors: after.read_sectors - before.read_sectors,
@@ -115,30 +132,46 @@ fn fsyncs_as_diskstats_counts_them() {
     let requests: Vec<BlockRequest> = recorded.all();
     let calls = recorded.all::<Syscall>();
     let calls: Vec<_> = calls.iter().filter(|call| call.origin.tgid.0 == tgid).collect();
-    assert_eq!(calls.len(), count as usize);
-    for call in calls {
-        let during = |request: &&BlockRequest| {
-            request.queued_ns.is_some_and(|queued| queued >= call.enter_ns && queued <= call.origin.ktime_ns)
+    let first = calls.iter().position(|call| call.nr.unwrap().nr == libc::SYS_pwrite64 as u16).unwrap();
+    let calls = &calls[first..];
+    // Each write and its fsync, one after the other.
+    assert_eq!(calls.len(), 2 * COUNT);
+    assert!(calls.windows(2).all(|pair| pair[0].origin.ktime_ns <= pair[1].enter_ns));
+    let (begin, end) = (calls[0].enter_ns, calls[2 * COUNT - 1].origin.ktime_ns);
+    let (disk, journal) = (device("vda"), journal("vda"));
+    // What each call had: data that the workload wrote, what the journal's thread wrote, and flushes.
+    let mut had = vec![[0; 3]; 2 * COUNT];
+    for request in requests.iter().filter(|request| request.device == disk) {
+        let by = request.submitter.map(|by| by.tid.0);
+        let what = match request.op {
+            // Where the journal is full, whoever wants to write makes room, and writes metadata for it.
+            BlockOp::Write if by == Some(tgid) && !request.flags.has(BlockFlags::META) => 0,
+            BlockOp::Write if by == Some(journal) => 1,
+            BlockOp::Flush => 2,
+            _ => continue,
         };
-        let during: Vec<_> = requests.iter().filter(during).collect();
-        let is_within = |request: &BlockRequest| request.origin.ktime_ns <= call.origin.ktime_ns;
-        let own = |request: &&&BlockRequest| request.submitter.is_some_and(|by| by.tid == call.origin.tid);
-        assert!(during.iter().filter(own).all(|request| is_within(request)), "{during:#?}");
-        let data =
-            during.iter().filter(own).filter(|request| request.op == BlockOp::Write && request.bytes > 0);
-        assert!(data.count() > 0, "{call:?} {during:#?}");
-        // Of the journal's thread or of its own.
-        let flushes = during.iter().filter(|request| request.op == BlockOp::Flush && is_within(request));
-        let flushes: Vec<_> = flushes.collect();
-        assert!(!flushes.is_empty(), "{call:?} {during:#?}");
-        for flush in flushes {
-            let by = flush.submitter.unwrap_or_else(|| panic!("{flush:?}"));
-            assert!(by.tid == call.origin.tid || by.is_kernel_thread, "{flush:?}");
-            assert!(flush.bytes == 0 && flush.device_duration_ns().is_some(), "{flush:?}");
+        let (queued, done) =
+            (request.queued_ns.unwrap_or_else(|| panic!("{request:?}")), request.origin.ktime_ns);
+        if done < begin || queued > end {
+            continue;
         }
+        // The calls wait for all of it, so no part of it is outside of them. What only flushes never gets to the device itself.
+        let only_flushes = request.op == BlockOp::Write && request.bytes == 0;
+        let issued = request.issued_ns.or(only_flushes.then_some(queued));
+        let issued = issued.unwrap_or_else(|| panic!("{request:?}"));
+        assert!(queued <= issued && issued <= done, "{request:?}");
+        let is_within = |call: &&Syscall| call.enter_ns <= queued && done <= call.origin.ktime_ns;
+        let at = calls.iter().position(is_within).unwrap_or_else(|| panic!("in no call: {request:?}"));
+        let is_theirs = by == Some(tgid) || by == Some(journal);
+        assert!(request.op != BlockOp::Flush || request.bytes == 0 && is_theirs, "{request:?}");
+        had[at][what] += u32::from(!only_flushes);
     }
-    let journal = requests.iter().filter(|request| request.submitter.is_some_and(|by| by.is_kernel_thread));
-    assert!(journal.count() > 0);
+    for (at, had) in had.iter().enumerate().skip(1).step_by(2) {
+        assert!(had.iter().all(|count| *count > 0), "{:?} had {had:?}", calls[at]);
+    }
+    // Room in the journal is rarely made.
+    let makes_room = had.iter().step_by(2).filter(|had| **had != [0; 3]).count();
+    assert!(makes_room < COUNT / 20, "{makes_room}");
 }
 
 /// The device mapper's interface: `linux/dm-ioctl.h`.
@@ -198,9 +231,11 @@ fn slow_device() {
 
 fn a_delaying_device() {
     const COUNT: usize = 10;
-    // It delays by five ticks of the kernel's clock, which are 4 ms. The first has begun already, and where the clock is late,
-    // as it may be in an emulated machine, the next ones come sooner.
-    const DELAY: u64 = 16_000_000;
+    // It delays by jiffies: 20 ms are five ticks of 4 ms (CONFIG_HZ=250). The first has begun already, so that four may do, and a
+    // late timer adds to them. In an emulated machine, where ticks that are late are made up for, they come sooner.
+    const LEAST: u64 = 16_000_000;
+    // Less than twice the delay.
+    const MOST: u64 = 40_000_000;
     slow_device();
     let calls = SyscallSet::named(["pwrite64", "pread64"]).unwrap();
     let builder =
@@ -212,7 +247,7 @@ fn a_delaying_device() {
     let recorded = recording.finish().lossless();
     let requests: Vec<BlockRequest> = recorded.all();
     let (slow, disk) = (device("dm-0"), device("vdb"));
-    let mut delays = Vec::new();
+    let (mut delays, mut rests) = (Vec::new(), Vec::new());
     for call in recorded.all::<Syscall>().iter().filter(|call| call.origin.tgid.0 == tgid) {
         if call.ret != Some(4096) {
             continue;
@@ -225,7 +260,10 @@ fn a_delaying_device() {
         let submitter = above[0].submitter.unwrap();
         assert_eq!((submitter.tid, above[0].bytes), (call.origin.tid, 4096));
         assert!(above[0].flags.has(BlockFlags::BIO) && above[0].queue_duration_ns() == Some(0));
-        delays.push(above[0].device_duration_ns().unwrap());
+        let delay = above[0].device_duration_ns().unwrap();
+        delays.push(delay);
+        // What is left of the call, in which the submission and the completion are.
+        rests.push(call.origin.ktime_ns - call.enter_ns - delay);
         // What the disk below was asked for later, by whoever waited for the time to pass.
         let below: Vec<_> = requests.iter().filter(|request| request.device == disk).filter(within).collect();
         assert_eq!(below.len(), 1, "{below:?}");
@@ -234,7 +272,10 @@ fn a_delaying_device() {
         assert!(below[0].submitter.unwrap().is_kernel_thread, "{below:?}");
     }
     delays.sort_unstable();
-    assert!(delays.len() == 2 * COUNT && delays[COUNT] >= DELAY, "{delays:?}");
+    rests.sort_unstable();
+    assert_eq!(delays.len(), 2 * COUNT);
+    assert!(delays[COUNT] >= LEAST && delays[COUNT] < MOST, "{delays:?}");
+    assert!(rests[COUNT] < LEAST / 4, "{rests:?}");
     let of_slow = requests.iter().filter(|request| request.device == slow && request.bytes == 4096);
     assert!(of_slow.count() >= 2 * COUNT);
 }

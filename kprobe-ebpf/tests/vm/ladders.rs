@@ -4,7 +4,7 @@ use kprobe_core::event::{Event, SchedWaking, WakeContext};
 use kprobe_ebpf::{Filter, Outcome, Process, Recorder, Report, Sched, Syscalls, host};
 use serde_json::json;
 
-use crate::support::{fact, recording::Recording};
+use crate::support::{fact, recording::Recording, rungs::check_refusals};
 
 crate::trials!(every_rung, contexts_of_wake_ups);
 
@@ -73,6 +73,7 @@ fn every_rung() {
         let builder = forbidden.iter().fold(builder, |builder, rung| builder.forbid_rung(*rung));
         let recorder = builder.filter(Filter::none()).attach().unwrap();
         facts(recorder.report());
+        check_refusals(recorder.report());
         let attached: Vec<String> = recorder.report().attached().map(|probe| probe.probe.clone()).collect();
         if forbidden.is_empty() {
             assert_eq!(attached.len(), recorder.report().probes.len(), "{}", recorder.report());

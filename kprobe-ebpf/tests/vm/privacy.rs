@@ -9,7 +9,10 @@ use kprobe_core::{
 
 use kprobe_ebpf::host;
 
-use super::{secrets::SECRET, system::every_family_with};
+use super::{
+    secrets::{FUTEX_VALUE, SECRET},
+    system::every_family_with,
+};
 use crate::support::{
     child::{Workload, own_path, workload},
     recording::Recording,
@@ -48,7 +51,11 @@ fn recorded(in_name: u64, allowed: &Path) -> Found {
             if is_anybodys || record.header().tgid == workload.tgid() {
                 found.kinds.insert(record.kind());
             }
-            if has_secret(record.bytes()) {
+            // Few enough that four bytes are not there by chance.
+            let is_of_futex = record.header().tgid == workload.tgid()
+                && matches!(record.kind().family(), Some(Family::Lock | Family::Syscall));
+            let has_value = is_of_futex && record.bytes().windows(4).any(|bytes| bytes == FUTEX_VALUE);
+            if has_secret(record.bytes()) || has_value {
                 found.with_secret.insert(record.kind());
             }
         }

@@ -25,6 +25,9 @@ use crate::support::{
 /// Eight bytes, so that no field of a record can have half of it.
 pub const SECRET: &str = "S3cr3t-K";
 
+/// What a futex has room for: the first half.
+pub const FUTEX_VALUE: &[u8; 4] = b"S3cr";
+
 /// All of it, or only the name of the process, which is recorded.
 pub fn run(in_name: u64) {
     if in_name == 1 {
@@ -219,9 +222,16 @@ fn in_memory(text: &str) {
         wait_until_in(receiver.recv().unwrap(), libc::SYS_futex);
         drop(held);
     });
-    // The value of a futex: it is another by then, so nobody waits.
-    let word = u32::from_le_bytes(*b"S3cr");
-    sys::call(libc::SYS_futex, [(&raw const word) as i64, 0, i64::from(word) + 1, 0, 0, 0]);
+    // The value of a futex, in memory and in the call: of a wait that comes to an end by itself, and of one that is refused.
+    let word = u32::from_le_bytes(*FUTEX_VALUE);
+    let (at, value, soon) = ((&raw const word) as i64, i64::from(word), [0_i64, 1]);
+    let wait = i64::from(libc::FUTEX_WAIT);
+    let late = sys::call(libc::SYS_futex, [at, wait, value, soon.as_ptr() as i64, 0, 0]);
+    assert_eq!(late, -i64::from(libc::ETIMEDOUT));
+    let other = sys::call(libc::SYS_futex, [at, wait, value + 1, 0, 0, 0]);
+    assert_eq!(other, -i64::from(libc::EAGAIN));
+    let (second, requeue) = (0_u32, i64::from(libc::FUTEX_CMP_REQUEUE));
+    sys::must(libc::SYS_futex, [at, requeue, 1, 1, (&raw const second) as i64, value]);
 }
 
 /// A value that looks like text.
