@@ -95,12 +95,10 @@ impl Series {
             "block::",
             "references::",
             "privacy::",
-            // Not those that require what is off.
+            // Not those that require what is off, and none that has to come after a suspension.
             "changes::type_information_without",
-            "changes::ten_thousand",
             "changes::pids_that",
             "changes::a_wall_clock",
-            "changes::a_machine",
         ];
         match (self, binary) {
             (Self::V5_10, "kprobe-ebpf-live") => LIVE,
