@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kprobe_core::{
     abi::{Family, Kind},
-    event::{Aggregated, Arch, Histogram, Tgid, WaitClass},
+    event::{Aggregated, Arch, Histogram, Tgid},
 };
 use kprobe_ebpf::{
     AttachError, Block, By, Filter, Irq, Lock, Memory, PairCounts, ProbeFamily, Process, Recorder,
@@ -22,7 +22,6 @@ crate::trials!(
     of_each_process,
     no_room,
     threads_that_wait,
-    waits_for_time,
     waits_for_a_futex,
     requests_of_whoever_submitted_them,
     major_faults,
@@ -35,12 +34,13 @@ fn builder(by: By) -> RecorderBuilder<(Syscalls, ())> {
     summing_up(Syscalls::all(), Family::Syscall, by)
 }
 
-fn summing_up<P: ProbeFamily>(probe: P, family: Family, by: By) -> RecorderBuilder<(P, ())> {
+/// A recorder that sums up a family and records nothing.
+pub fn summing_up<P: ProbeFamily>(probe: P, family: Family, by: By) -> RecorderBuilder<(P, ())> {
     Recorder::builder().probe(probe).filter(Filter::none()).aggregate(family, by).aggregate_every(INTERVAL)
 }
 
 /// Of a kind, over all intervals: events by what they have in common.
-fn counts(recorded: &Recorded, kind: Kind) -> BTreeMap<Aggregated, u64> {
+pub fn counts(recorded: &Recorded, kind: Kind) -> BTreeMap<Aggregated, u64> {
     let mut counts = BTreeMap::new();
     for histogram in recorded.all::<Histogram>().iter().filter(|histogram| histogram.kind == kind) {
         *counts.entry(histogram.of).or_default() += histogram.count();
@@ -150,25 +150,6 @@ fn threads_that_wait_on(rung: &str, other: &str) {
     let span = histograms.last().unwrap().origin.ktime_ns - began_ns;
     // One thread, which sleeps most of the time.
     assert!(running > 0 && running < span, "{rung}: {running} of {span}");
-}
-
-/// By what kind of thing they are for.
-fn waits_for_time() {
-    let naps = u64::from(times(100));
-    let builder = summing_up(Wait::default().without_throttle(), Family::Wait, By::Subject);
-    let (recorded, ..) = Recording::of_workload(builder, &format!("naps {naps}"));
-    let recorded = recorded.lossless();
-    let sleeps = Aggregated::Subject(WaitClass::SLEEP.0.into());
-    let slept = counts(&recorded, Kind::WAIT_BLOCKED)[&sleeps];
-    // For those that are missing see `sched::wake_ups_by_a_timer`.
-    let least = if in_vm() { naps } else { naps / 2 };
-    assert!((least..=naps).contains(&slept), "{slept} of {naps}");
-    let histograms = recorded.all::<Histogram>();
-    let of_sleeps = |histogram: &&Histogram| histogram.of == sleeps && histogram.kind == Kind::WAIT_BLOCKED;
-    let sum_ns: u64 = histograms.iter().filter(of_sleeps).map(|histogram| histogram.sum_ns).sum();
-    // Each for 3 ms or longer.
-    assert!(sum_ns >= slept * 3_000_000, "{sum_ns}");
-    assert_eq!(recorded.books.submitted(Kind::WAIT_BLOCKED), 0);
 }
 
 /// Each of the five, the one that was restarted included.

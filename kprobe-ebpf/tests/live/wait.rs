@@ -6,22 +6,30 @@ use std::{
     time::Duration,
 };
 
-use kprobe_core::event::{EpollOp, Event, Tgid, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WakeContext};
-use kprobe_ebpf::{Filter, Recorder, Wait};
+use kprobe_core::{
+    abi::{Family, Kind},
+    event::{
+        Aggregated, EpollOp, Event, Histogram, Tgid, WaitBlocked, WaitClass, WaitEpoll, WaitKey, WakeContext,
+    },
+};
+use kprobe_ebpf::{By, Filter, Recorder, Wait};
 
+use super::aggregates::{counts, summing_up};
 use crate::support::{
     child::Workload,
     in_vm,
     kernel::wait_until_in,
     recording::{Recorded, Recording},
     rungs::{check_whole, record, rungs},
+    times,
 };
 
 crate::trials!(
     everything_there_is_to_wait_for,
     only_long_waits,
     a_thread_that_nobody_looks_at_for_a_while,
-    every_rung_of_sets
+    every_rung_of_sets,
+    sums_of_waits
 );
 
 fn waits() -> Wait {
@@ -463,4 +471,23 @@ fn every_rung_of_sets() {
         before = Some((found, changes[0].epoll));
     }
     check_whole(whole);
+}
+
+/// By what kind of thing they are for.
+fn sums_of_waits() {
+    let naps = u64::from(times(100));
+    let builder = summing_up(waits(), Family::Wait, By::Subject);
+    let (recorded, ..) = Recording::of_workload(builder, &format!("naps {naps}"));
+    let recorded = recorded.lossless();
+    let sleeps = Aggregated::Subject(WaitClass::SLEEP.0.into());
+    let slept = counts(&recorded, Kind::WAIT_BLOCKED)[&sleeps];
+    // For those that are missing see `sched::wake_ups_by_a_timer`.
+    let least = if in_vm() { naps } else { naps / 2 };
+    assert!((least..=naps).contains(&slept), "{slept} of {naps}");
+    let histograms = recorded.all::<Histogram>();
+    let of_sleeps = |histogram: &&Histogram| histogram.of == sleeps && histogram.kind == Kind::WAIT_BLOCKED;
+    let sum_ns: u64 = histograms.iter().filter(of_sleeps).map(|histogram| histogram.sum_ns).sum();
+    // Each for 3 ms or longer.
+    assert!(sum_ns >= slept * 3_000_000, "{sum_ns}");
+    assert_eq!(recorded.books.submitted(Kind::WAIT_BLOCKED), 0);
 }
