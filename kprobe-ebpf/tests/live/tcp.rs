@@ -108,22 +108,14 @@ fn transfers(transfers: &[(u64, u64, u64)]) {
 }
 
 fn every_way_and_family() {
-    transfers(&[
-        (4, 0, 0),
-        (4, 1, 0),
-        (4, 2, 0),
-        (4, 3, 0),
-        (4, 4, 0),
-        (4, 5, 0),
-        (6, 0, 0),
-        (6, 4, 0),
-        (46, 0, 0),
-        (46, 4, 0),
-    ]);
+    let families = [4, 6, 46];
+    let all: Vec<_> =
+        families.into_iter().flat_map(|family| (0..6).map(move |way| (family, way, 0))).collect();
+    transfers(&all);
 }
 
 fn together_and_apart() {
-    transfers(&[(4, 0, 1), (4, 3, 1), (4, 0, 2)]);
+    transfers(&[(4, 0, 1), (4, 3, 1), (4, 0, 2), (6, 0, 1), (6, 3, 1), (6, 0, 2)]);
 }
 
 /// Not every rung has both directions.
