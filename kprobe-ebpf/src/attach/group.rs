@@ -6,7 +6,7 @@ use kprobe_core::abi::{Family, Kind, PID_WORDS, select};
 
 use super::{
     Arguments, AttachError, Build, FORBIDDEN, Host, Load, MapMemory, Object, Offsets, Outcome, ProbeReport,
-    Rings, RungReport, WakeContextSource, object::is_of_loading,
+    Rings, RungReport, WakeContextSource, object::Refused,
 };
 use crate::{
     btf::Btf,
@@ -212,16 +212,14 @@ impl Setup<'_> {
             attached.notes.extend(self.offsets.untold(&families));
         }
         for (event, required) in group.events() {
-            let Some(report) = self.climb(&mut attached, event, required, choice) else {
+            let Some((report, was_refused_at_load)) = self.climb(&mut attached, event, required, choice)
+            else {
                 return Ok(Tried::NoHash);
             };
             if has_context(event.kind)
                 && let Some(source @ WakeContextSource::PreemptCount { .. }) = choice.source
                 && report.rung.is_none()
-                && report
-                    .ladder
-                    .iter()
-                    .any(|rung| matches!(&rung.outcome, Outcome::Refused(reason) if is_of_loading(reason)))
+                && was_refused_at_load
             {
                 return Ok(Tried::NoContext(format!("not {}: {}", source.name(), report.refusal())));
             }
@@ -254,26 +252,28 @@ impl Setup<'_> {
         for rung in allowed.into_iter().chain(forbidden) {
             match self.attach_rung(&mut attached.object, &rung, false) {
                 Ok(()) => return Ok(rung.name == "tp_btf"),
-                Err(reason) => reasons.push(format!("{}: {reason}", rung.name)),
+                Err(refused) => reasons.push(format!("{}: {}", rung.name, refused.reason)),
             }
         }
         Err(AttachError::Probe { probe: "follow_fork".to_owned(), reasons: reasons.join("; ") })
     }
 
-    /// Takes the first rung of an event's ladder that holds. `None` if the hash, for which there is no room, is next.
+    /// Takes the first rung of an event's ladder that holds, and says whether the kernel would not load a program of one. `None` if
+    /// the hash, for which there is no room, is next.
     fn climb(
         &self,
         attached: &mut Attached,
         event: &EventPlan,
         required: bool,
         choice: Choice,
-    ) -> Option<ProbeReport> {
+    ) -> Option<(ProbeReport, bool)> {
         let mut report = ProbeReport {
             probe: event.name.to_owned(),
             required,
             rung: None,
             ladder: Vec::with_capacity(event.rungs.len()),
         };
+        let mut was_refused_at_load = false;
         let mut rungs: Vec<_> = event.rungs.iter().collect();
         if self.programs_are_preemptible {
             // Stable: the others stay in their order.
@@ -296,17 +296,20 @@ impl Setup<'_> {
                             .extend(left_out.map(|what| format!("{} does without {what}", event.name)));
                         Outcome::Taken
                     }
-                    Err(reason) => Outcome::Refused(reason),
+                    Err(refused) => {
+                        was_refused_at_load |= refused.is_of_loading;
+                        Outcome::Refused(refused.reason)
+                    }
                 }
             };
             report.ladder.push(RungReport { rung: rung.name.to_owned(), outcome });
         }
-        Some(report)
+        Some((report, was_refused_at_load))
     }
 
-    fn take(&self, object: &mut Object, rung: &RungPlan) -> Result<(), String> {
+    fn take(&self, object: &mut Object, rung: &RungPlan) -> Result<(), Refused> {
         if self.is_forbidden(rung) {
-            return Err(FORBIDDEN.to_owned());
+            return Err(FORBIDDEN.to_owned().into());
         }
         self.attach_rung(object, rung, !rung.storage.is_empty())
     }
@@ -321,9 +324,9 @@ impl Setup<'_> {
     }
 
     /// `is_storing`: its programs remember something of threads.
-    fn attach_rung(&self, object: &mut Object, rung: &RungPlan, is_storing: bool) -> Result<(), String> {
+    fn attach_rung(&self, object: &mut Object, rung: &RungPlan, is_storing: bool) -> Result<(), Refused> {
         if let Some(missing) = self.offsets.missing(rung.needed(|when| self.holds(when))) {
-            return Err(missing.to_owned());
+            return Err(missing.to_owned().into());
         }
         let is_before = self.build == Build::Before6_1;
         let plans = rung.programs.iter().filter(|plan| is_before || !plan.is_before_6_1);
@@ -346,12 +349,12 @@ impl Setup<'_> {
         if let Some(reason) = self.refuses_functions
             && makers.any(|plan| matches!(plan.target, Target::FunctionEntry(_) | Target::FunctionExit(_)))
         {
-            return Err(reason.to_owned());
+            return Err(reason.to_owned().into());
         }
         // A user's own program may take the arguments of any kernel.
         let mut targets = programs.iter().map(|plan| &plan.target).filter(|_| object.is_builtin);
         if let Some(other) = targets.find_map(|target| self.arguments.refusal(target)) {
-            return Err(other.to_owned());
+            return Err(other.to_owned().into());
         }
         object.attach(&programs, &self.btf)
     }

@@ -180,7 +180,7 @@ impl Object {
     /// Loads and attaches all of `programs`, or none. A program that is loaded already serves somebody else: it is
     /// neither attached once more, which would double its records, nor unloaded. If it is one that makes none, that will do,
     /// and so it will where the same programs of our own make several events, and all are there.
-    pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
+    pub(crate) fn attach(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), Refused> {
         let is_attached = |plan: &ProgramPlan| self.attached.iter().any(|program| *program == plan.program);
         let mut needed = programs.iter().filter(|plan| !plan.is_optional);
         if self.is_builtin && needed.all(is_attached) {
@@ -195,20 +195,20 @@ impl Object {
                 if plan.is_shared {
                     continue;
                 }
-                Err(format!("the program {} is attached for another probe already", plan.program))
+                Err(format!("the program {} is attached for another probe already", plan.program).into())
             } else {
                 done.push(plan.program.to_string());
                 self.attach_one(plan, btf)
             };
-            if let Err(reason) = outcome {
+            if let Err(refused) = outcome {
                 if plan.is_optional {
                     self.unload(&plan.program);
                     done.pop();
-                    self.leave_out(plan, &reason);
+                    self.leave_out(plan, &refused.reason);
                     continue;
                 }
                 done.iter().for_each(|undo| self.unload(undo));
-                return Err(reason);
+                return Err(refused);
             }
         }
         self.attached.extend(done);
@@ -225,7 +225,7 @@ impl Object {
     pub(crate) fn attach_context(&mut self, programs: &[ProgramPlan], btf: &aya::Btf) -> Result<(), String> {
         for plan in programs {
             let Target::RawTracepoint(tracepoint) = &plan.target else { continue };
-            if let Err(reason) = self.attach_one(plan, btf)
+            if let Err(Refused { reason, .. }) = self.attach_one(plan, btf)
                 && (tracepoint.starts_with("irq_handler") || tracepoint.starts_with("softirq"))
             {
                 self.detach();
@@ -236,7 +236,7 @@ impl Object {
         Ok(())
     }
 
-    fn attach_one(&mut self, plan: &ProgramPlan, btf: &aya::Btf) -> Result<(), String> {
+    fn attach_one(&mut self, plan: &ProgramPlan, btf: &aya::Btf) -> Result<(), Refused> {
         let program = self.ebpf.program_mut(&plan.program).ok_or_else(|| self.build.lacks(&plan.program))?;
         let refused = |error: &ProgramError| refusal(&plan.target, error);
         match &plan.target {
@@ -284,9 +284,11 @@ impl Object {
                     match run(fd, [file, (*entry).into()]) {
                         Ok(0) => {}
                         Ok(other) => {
-                            return Err(format!("{} could not find entry {entry}: {other}", plan.program));
+                            return Err(
+                                format!("{} could not find entry {entry}: {other}", plan.program).into()
+                            );
                         }
-                        Err(error) => return Err(format!("cannot run {}: {error}", plan.program)),
+                        Err(error) => return Err(format!("cannot run {}: {error}", plan.program).into()),
                     }
                 }
             }
@@ -409,16 +411,27 @@ fn map_data(map: &Map) -> Option<&MapData> {
     }
 }
 
-/// Whether a refusal, as [`refusal`] words it, is one of what the program does, and not of what it is attached to.
-pub(super) fn is_of_loading(reason: &str) -> bool {
-    reason.starts_with(VERIFIER) || reason.starts_with(LOADING)
+/// Why a program is not attached.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// In one line.
+    pub(crate) reason: String,
+    /// The kernel would not load it: because of what the program does, and not of what it is attached to.
+    pub(crate) is_of_loading: bool,
 }
 
-const VERIFIER: &str = "the verifier refused it";
-const LOADING: &str = "loading failed";
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self { reason, is_of_loading: false }
+    }
+}
 
-/// Why a program could not be attached, in one line.
-fn refusal(target: &Target, error: &ProgramError) -> String {
+fn refusal(target: &Target, error: &ProgramError) -> Refused {
+    let is_of_loading = matches!(error, ProgramError::LoadError { .. });
+    Refused { reason: wording(target, error), is_of_loading }
+}
+
+fn wording(target: &Target, error: &ProgramError) -> String {
     let kind = match target {
         Target::SoftwareEvent(_) => "software event",
         target if target.is_function() => "function",
@@ -433,8 +446,8 @@ fn refusal(target: &Target, error: &ProgramError) -> String {
                 !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
             });
             match verdict {
-                Some(verdict) => format!("{VERIFIER} ({io_error}): {}", verdict.trim()),
-                None => format!("{LOADING}: {io_error}"),
+                Some(verdict) => format!("the verifier refused it ({io_error}): {}", verdict.trim()),
+                None => format!("loading failed: {io_error}"),
             }
         }
         ProgramError::Btf(_) => format!("this kernel has no {kind} {name} with type information"),

@@ -5,7 +5,6 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     thread,
-    time::Duration,
 };
 
 use rustix::{
@@ -14,6 +13,7 @@ use rustix::{
 };
 
 use super::sys;
+use crate::support::kernel::Deadline;
 
 /// `mebibytes` go over the loopback of a net namespace of its own, which loses one packet in ten. Writes the port, segments
 /// that were sent again and those of them that could not be (`RetransSegs`, `TCPRetransFail`), and packets that netem dropped.
@@ -48,9 +48,7 @@ fn wait_until_closed() {
         let sockets = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
         sockets.lines().skip(1).any(|line| line.split_whitespace().nth(3) != Some("06"))
     };
-    while is_open() {
-        thread::sleep(Duration::from_millis(10));
-    }
+    Deadline::wait_for("the end of what both say", || !is_open());
 }
 
 /// A number of a file that has a line of names and a line of numbers for each group.
