@@ -220,14 +220,32 @@ const OFFSETS_BEFORE_6_1: &[(&str, &str, &str)] = &[
 ];
 
 /// Members without which the records of a family say less, and what they do not say then.
-const TELLING: [(&str, Family, &str); 6] = [
-    ("OFF_MM_STRUCT_EXE_FILE", Family::Process, "which file is executed"),
-    ("OFF_NET_NS_INUM", Family::Tcp, "the net namespace"),
-    ("OFF_BIO_BI_BLKG", Family::Block, "the cgroup of what is written back"),
-    ("OFF_MM_STRUCT_CONTEXT_CTX_ID", Family::Lock, "the number of the address space"),
-    ("OFF_UNIX_SOCK_PEER", Family::Wait, "the peer of a unix socket"),
-    ("OFF_TIMERFD_CTX_T_TMR", Family::Wait, "which timerfd a timer is of"),
+const TELLING: &[(&[Family], &[&str], &str)] = &[
+    (&[Family::Process], &["OFF_TASK_STRUCT_MM", "OFF_MM_STRUCT_EXE_FILE"], "which file is executed"),
+    (&[Family::Process, Family::Memory, Family::Lock], INODE, "which file it is"),
+    (&[Family::Memory], &["OFF_TASK_STRUCT_MM"], "the memory of a process"),
+    (
+        &[Family::Lock],
+        &["OFF_TASK_STRUCT_MM", "OFF_MM_STRUCT_CONTEXT_CTX_ID"],
+        "the number of the address space",
+    ),
+    (&[Family::Tcp, Family::Udp], &["OFF_SOCK_COMMON_SKC_NET", "OFF_NET_NS_INUM"], "the net namespace"),
+    (
+        &[Family::Tcp, Family::Udp],
+        &["OFF_SOCK_COMMON_SKC_V6_DADDR", "OFF_SOCK_COMMON_SKC_V6_RCV_SADDR"],
+        "addresses of IPv6",
+    ),
+    (
+        &[Family::Block],
+        &["OFF_BIO_BI_BLKG", "OFF_BLKCG_GQ_BLKCG", "OFF_BLKCG_CSS_CGROUP"],
+        "the cgroup of what is written back",
+    ),
+    (&[Family::Wait], &["OFF_UNIX_SOCK_PEER"], "the peer of a unix socket"),
+    (&[Family::Wait], &["OFF_TIMERFD_CTX_T_TMR"], "which timerfd a timer is of"),
 ];
+
+/// Which file it is.
+const INODE: &[&str] = &["OFF_FILE_F_INODE", "OFF_INODE_I_INO", "OFF_INODE_I_SB", "OFF_SUPER_BLOCK_S_DEV"];
 
 /// Where on a stack the registers of a system call are, for the programs for kernels before 6.1.
 const ON_STACK: &str = "OFF_THREAD_UNION_REGISTERS";
@@ -285,9 +303,12 @@ pub(crate) struct Offsets {
 impl Offsets {
     /// What the records of these families do not say here, and why.
     pub(crate) fn untold(&self, families: &[Family]) -> Vec<String> {
-        let of_these = TELLING.iter().filter(|(_, family, _)| families.contains(family));
-        let untold = of_these.filter_map(|(symbol, family, what)| {
-            let reason = self.missing([*symbol].into_iter())?;
+        let of_each = families.iter().flat_map(|family| {
+            let of_this = TELLING.iter().filter(move |(of, ..)| of.contains(family));
+            of_this.map(move |(_, symbols, what)| (family, *symbols, what))
+        });
+        let untold = of_each.filter_map(|(family, symbols, what)| {
+            let reason = self.missing(symbols.iter().copied())?;
             Some(format!("{} does not tell {what}: {reason}", family.name()))
         });
         untold.collect()
@@ -464,6 +485,50 @@ mod tests {
             }
         }
         used
+    }
+
+    /// Members that only some machines or kernels have, where nothing is missing without them, or another one has it.
+    const ELSEWHERE: [&str; 10] = [
+        "OFF_CFS_RQ_THROTTLED_LIMBO_LIST",
+        "OFF_TASK_STRUCT_THREAD_INFO_STATUS",
+        "OFF_PREEMPT_COUNT",
+        "OFF_REQUEST_FLUSH_LIST",
+        "OFF_MM_STRUCT_RSS_STAT_0",
+        "OFF_MM_STRUCT_RSS_STAT_1",
+        "OFF_MM_STRUCT_RSS_STAT_3",
+        "OFF_MM_STRUCT_RSS_STAT_COUNT_0",
+        "OFF_MM_STRUCT_RSS_STAT_COUNT_1",
+        "OFF_MM_STRUCT_RSS_STAT_COUNT_3",
+    ];
+
+    /// What a family can do without it tells in the report.
+    #[test]
+    fn what_is_not_told_is_in_the_report() {
+        let object = object::File::parse(Build::Main.object()).unwrap();
+        for plan in every_plan() {
+            for rung in plan.events.iter().flat_map(|event| &event.rungs) {
+                let needed: BTreeSet<_> = rung.needed(|when| when != When::Before6_1).collect();
+                let is_there = |program: &&ProgramPlan| {
+                    object.symbols().any(|symbol| symbol.name() == Ok(&program.program))
+                };
+                for program in rung.programs.iter().filter(is_there) {
+                    let own: BTreeSet<_> = program.needs.iter().flat_map(|needs| needs.1).collect();
+                    let is_told = |symbol: &&str| {
+                        let of_family = |(families, symbols, _): &(&[Family], &[&str], &str)| {
+                            families.contains(&plan.family) && symbols.contains(symbol)
+                        };
+                        TELLING.iter().any(of_family)
+                    };
+                    let used = used_by(&object, &program.program);
+                    let silent: Vec<_> = used
+                        .iter()
+                        .filter(|used| !needed.contains(*used) && !own.contains(used))
+                        .filter(|used| !ELSEWHERE.contains(used) && !is_told(used))
+                        .collect();
+                    assert!(silent.is_empty(), "{}: {silent:?}", program.program);
+                }
+            }
+        }
     }
 
     #[test]
