@@ -217,7 +217,11 @@ impl Object {
 
     /// Remembers that a rung does without one of its programs.
     pub(crate) fn leave_out(&mut self, plan: &ProgramPlan, reason: &str) {
-        self.left_out.push(format!("{}: {reason}", plan.target.name()));
+        let without = format!("{}: {reason}", plan.target.name());
+        // Its entry and its return, for example.
+        if !self.left_out.contains(&without) {
+            self.left_out.push(without);
+        }
     }
 
     /// Attaches what counts the depth of interrupts. Tracepoints that this kernel was built without are left out; device
