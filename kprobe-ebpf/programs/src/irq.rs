@@ -149,13 +149,16 @@ pub fn soft_began(_: Args) {
 pub fn soft_ended<M: Memory>(args: Args) {
     let Some(cpu) = here() else { return };
     let begin = word!(cpu, soft_begin_ns);
-    let (begin_ns, now) = (begin.get(), now());
+    let begin_ns = begin.get();
     if begin_ns == 0 {
         cpu::count_unpaired(Family::Irq);
         return;
     }
+    // From here on no hardware interrupt adds to what is nested. The clock is read after that: one that is counted lies
+    // within the interval.
     begin.set(0);
     let nested_ns = word!(cpu, nested_ns).get();
+    let now = now();
     let vector = args.word(0) as u32;
     let duration = now.wrapping_sub(begin_ns);
     let index = masked::<IRQ_SOFT_SUMS>(vector as usize);
