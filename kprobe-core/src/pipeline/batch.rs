@@ -1,18 +1,44 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
+use super::StreamInfo;
 use crate::{
     decode::{FrameError, Frames, Record, put_frame},
     event::{Comm, ProcessKey, Tgid},
 };
 
-/// Many records, one behind the other, as [`Frames`] reads them. Cheap to clone.
+/// Many records, one behind the other, as [`Frames`] reads them. Cheap to clone: clones share the bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     bytes: Bytes,
     /// One for each record, discarded ones not counted; or for the first of them, or none at all.
     contexts: Option<Arc<Vec<Context>>>,
+    label: Option<Label>,
+}
+
+/// What a batch is known by behind the stages.
+#[derive(Clone, Debug)]
+struct Label {
+    id: BatchId,
+    stream: Arc<StreamInfo>,
+}
+
+/// Which batch it is, for a destination that must take each one once although it may be given twice: after a retry, or
+/// from a spill that a killed agent left. It stays with the batch on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId {
+    /// A random number of the pipeline that made it.
+    pub run: u128,
+    /// Its place among that pipeline's batches, from 0 on.
+    pub seq: u64,
+}
+
+impl fmt::Display for BatchId {
+    /// 32 hexadecimal digits, a dash, and the place in decimal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}-{}", self.run, self.seq)
+    }
 }
 
 /// What user space knows of the threads of a record: the process table fills it in.
@@ -51,12 +77,31 @@ static NO_CONTEXT: Context = Context {
 impl Batch {
     /// Frames as they lie in `bytes`, without contexts.
     pub(crate) fn from_frames(bytes: Bytes) -> Self {
-        Self { bytes, contexts: None }
+        Self { bytes, ..Self::default() }
     }
 
     /// The same records, with `contexts` in their order.
     pub(crate) fn with_contexts(self, contexts: Vec<Context>) -> Self {
-        Self { bytes: self.bytes, contexts: (!contexts.is_empty()).then(|| Arc::new(contexts)) }
+        Self { contexts: (!contexts.is_empty()).then(|| Arc::new(contexts)), ..self }
+    }
+
+    /// The same records, from now on known by `id`.
+    #[must_use]
+    pub fn labelled(self, id: BatchId, stream: &Arc<StreamInfo>) -> Self {
+        Self { label: Some(Label { id, stream: Arc::clone(stream) }), ..self }
+    }
+
+    /// Which batch it is; `None` before a pipeline has brought it to the sinks.
+    #[must_use]
+    pub fn id(&self) -> Option<BatchId> {
+        self.label.as_ref().map(|label| label.id)
+    }
+
+    /// What its records are from, as is known behind the stages. A sink may get batches of an earlier stream: those that a
+    /// spill kept over a restart.
+    #[must_use]
+    pub fn stream(&self) -> Option<&Arc<StreamInfo>> {
+        self.label.as_ref().map(|label| &label.stream)
     }
 
     /// The frames, shared.

@@ -14,7 +14,7 @@ mod sink;
 mod source;
 mod stage;
 
-pub use batch::{Batch, BatchBuf, Context, Enriched};
+pub use batch::{Batch, BatchBuf, BatchId, Context, Enriched};
 pub use gaps::{GapReport, Gaps, Observed};
 pub use info::{Clocks, StreamInfo};
 pub(crate) use ledger::is_zero;
