@@ -9,7 +9,7 @@ use kprobe_core::{
     abi::{Header, Kind, MAX_RECORD},
     capture::{CaptureReader, CaptureWriter, MAX_BLOCK},
     decode::{FRAME_HEADER, Record},
-    pipeline::{BatchBuf, Ledger, ProbeRow, Run, Sink, Source},
+    pipeline::{BatchBuf, Ledger, Pipeline, ProbeRow, Sink, Source},
 };
 use proptest::{collection::vec, prelude::*};
 use zerocopy::IntoBytes;
@@ -191,7 +191,10 @@ fn what_is_in_no_sum_is_known_to_whoever_reads() {
     let mut writer = CaptureWriter::new(&mut bytes, &info()).expect("memory takes it");
     writer.finish(&Ledger::default().with_uncounted(17), None).expect("memory takes it");
     drop(writer);
-    let mut run = Run::builder(CaptureReader::new(bytes.as_slice(), "x.kcap").expect("a capture")).build();
+    let mut run =
+        Pipeline::builder(CaptureReader::new(std::io::Cursor::new(bytes), "x.kcap").expect("a capture"))
+            .build()
+            .expect("threads");
     while run.step().expect("memory gives it").end.is_none() {}
     let finished = run.finish();
     assert_eq!((finished.ledger.uncounted, finished.ledger.balance), (17, 0));

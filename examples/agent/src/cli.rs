@@ -20,7 +20,7 @@ use clap::{Parser, error::ErrorKind};
 use kprobe_core::{
     capture::CaptureWriter,
     event::Registry,
-    pipeline::{Finished, Only, RunBuilder, SinkError, Source},
+    pipeline::{Finished, Only, Pipeline, PipelineBuilder, SinkOptions, Source, Trouble},
     process::ProcessTable,
 };
 use kprobe_ebpf::{
@@ -149,8 +149,8 @@ impl Troubles {
     /// More different ones than this nobody reads.
     const MOST: usize = 16;
 
-    pub(crate) fn note(&mut self, failure: &SinkError) {
-        let text = failure.to_string();
+    pub(crate) fn note(&mut self, trouble: &Trouble) {
+        let text = trouble.to_string();
         if self.told.len() < Self::MOST && !self.told.contains(&text) {
             say(format_args!("{text}"));
             self.told.insert(text);
@@ -160,7 +160,7 @@ impl Troubles {
     /// The end of a run: what failed, the books, and whether they balance. The exit code is 1 if what was given is not
     /// whole, but for what the kernel lost: that is in the stream.
     pub(crate) fn settle(mut self, form: Option<Form>, finished: &Finished) -> anyhow::Result<u8> {
-        finished.failures.iter().for_each(|failure| self.note(failure));
+        finished.troubles.iter().for_each(|trouble| self.note(trouble));
         show(form, &finished.ledger)?;
         // Numbers are missing wherever a part of the stream is.
         let whole = finished.incomplete.is_none();
@@ -338,22 +338,23 @@ impl Outputs {
     pub(crate) fn begin<S: Source>(
         self,
         options: &Options,
-        run: RunBuilder<S>,
+        builder: PipelineBuilder<S>,
         registry: &Registry,
-    ) -> anyhow::Result<RunBuilder<S>> {
-        let (info, families) = (run.info().clone(), options.families()?);
-        let mut run = run;
+    ) -> anyhow::Result<Pipeline<S>> {
+        let (info, families) = (builder.info().clone(), options.families()?);
+        let mut builder = builder;
         if has_process_events(&info.report) {
-            run = run.stage(ProcessTable::new(info.boot));
+            builder = builder.stage(ProcessTable::new(info.boot));
         }
-        run = run.stage(Only::new(move |kind| families.show(kind)));
+        builder = builder.stage(Only::new(move |kind| families.show(kind)));
         if let Some((capture, path)) = self.capture.zip(options.capture.as_deref()) {
             let writer = capture.begin().and_then(|out| CaptureWriter::new(out, &info));
-            run = run.raw_sink(writer.with_context(|| cannot_capture(path))?);
+            builder = builder.raw_sink(writer.with_context(|| cannot_capture(path))?);
         }
-        let Some(((out, to), form)) = self.lines.zip(options.lines()) else { return Ok(run) };
+        let Some(((out, to), form)) = self.lines.zip(options.lines()) else { return Ok(builder.build()?) };
         let lines = Lines::begin(out, form, options.times(), &info, registry);
-        Ok(run.sink(lines.with_context(|| format!("cannot write to {to}"))?))
+        let lines = lines.with_context(|| format!("cannot write to {to}"))?;
+        Ok(builder.sink_with(lines, SinkOptions::default().ends_pipeline()).build()?)
     }
 }
 
@@ -396,7 +397,7 @@ fn has_command() -> bool {
 mod tests {
     use kprobe_core::{
         capture::CaptureReader,
-        pipeline::{Ledger, ProbeRow, Run},
+        pipeline::{Ledger, ProbeRow},
     };
 
     use super::*;
@@ -404,7 +405,7 @@ mod tests {
     /// Books that do not balance are a bug of somebody's, and no success.
     #[test]
     fn records_that_are_unaccounted_for() -> anyhow::Result<()> {
-        let mut run = Run::builder(CaptureReader::new(crate::SHIPPED, "demo")?).build();
+        let mut run = Pipeline::builder(CaptureReader::new(crate::SHIPPED, "demo")?).build()?;
         while run.step()?.end.is_none() {}
         let mut finished = run.finish();
         let row = ProbeRow { probe: "syscall".to_owned(), cpu: None, submitted: 0, lost: 5, sampled_out: 0 };

@@ -14,7 +14,7 @@ use cli::{Outputs, Signals, say};
 use kprobe_core::{
     capture::CaptureReader,
     event::{Registry, Tgid},
-    pipeline::{Merge, Run, Source},
+    pipeline::{Merge, Pipeline, Source},
 };
 use kprobe_ebpf::{Filter, Recorder, host};
 use kprobe_sinks::stdout::Destination;
@@ -102,9 +102,9 @@ fn record<P>(
         recorder.spawn(&mut command).map_err(|error| cli::not_started(&command, error))
     };
     let mut child = command.map(&mut start).transpose()?;
-    let run = Run::builder(recorder).merge(Merge::default());
-    let run = outputs.begin(options, run, &registry);
-    let driven = run.and_then(|run| drive(options, signals, run.build(), child.as_mut()));
+    let builder = Pipeline::builder(recorder).merge(Merge::default());
+    let pipeline = outputs.begin(options, builder, &registry);
+    let driven = pipeline.and_then(|pipeline| drive(options, signals, pipeline, child.as_mut()));
     let status = child.as_mut().map(|child| cli::wait(child, signals)).transpose()?;
     irqs.map_or(Ok(()), |irqs| cli::show(options.stats, &cli::IrqTable::of(&irqs)))?;
     driven.map(|code| status.map_or(code, cli::code_of))
@@ -112,21 +112,21 @@ fn record<P>(
 
 fn play(options: &Options, signals: &Signals, capture: CaptureReader<impl std::io::Read>) -> Result<u8> {
     let outputs = Outputs::open(options, signals, Destination::Stdout)?;
-    let run = outputs.begin(options, Run::builder(capture), &Registry::builtin())?.build();
-    drive(options, signals, run, None)
+    let pipeline = outputs.begin(options, Pipeline::builder(capture), &Registry::builtin())?;
+    drive(options, signals, pipeline, None)
 }
 
 /// Until the source ends, the command has ended, the time is over, or a signal comes.
 fn drive<S: Source>(
     options: &Options,
     signals: &Signals,
-    mut run: Run<S>,
+    mut pipeline: Pipeline<S>,
     mut child: Option<&mut Child>,
 ) -> Result<u8> {
     signals.begin(options.duration.map(|span| span.0));
     let mut ended = || child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
     let mut troubles = cli::Troubles::default();
-    let driven = run.drive(|| ended() || signals.stop(), |failure| troubles.note(failure));
-    let code = troubles.settle(options.stats, &run.finish())?;
+    let driven = pipeline.drive(|| ended() || signals.stop(), |trouble| troubles.note(trouble));
+    let code = troubles.settle(options.stats, &pipeline.finish())?;
     Ok(driven.map(|()| code)?)
 }

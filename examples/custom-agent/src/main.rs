@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result};
 use counted::Counted;
 use kprobe_core::{
-    pipeline::{Merge, Run},
+    pipeline::{Merge, Pipeline},
     process::ProcessTable,
 };
 use kprobe_ebpf::{Filter, Probe, Process, Recorder, host, include_object};
@@ -37,16 +37,16 @@ fn main() -> Result<ExitCode> {
         .filter(Filter::none())
         .attach()?;
     let (info, registry) = (recorder.info().clone(), recorder.registry().clone());
-    let mut run = Run::builder(recorder)
+    let mut pipeline = Pipeline::builder(recorder)
         .merge(Merge::default())
         .stage(ProcessTable::new(info.boot))
         .sink(JsonSink::new(io::stderr(), &info, &registry))
-        .build();
-    let mut child = run.source_mut().spawn(&mut command)?;
-    let mut failures = Vec::new();
-    run.drive(|| has_ended(&mut child), |failure| failures.push(failure.to_string()))?;
-    let finished = run.finish();
-    anyhow::ensure!(failures.is_empty(), "not every event was printed: {}", failures.join("; "));
+        .build()?;
+    let mut child = pipeline.source_mut().spawn(&mut command)?;
+    let mut troubles = Vec::new();
+    pipeline.drive(|| has_ended(&mut child), |trouble| troubles.push(trouble.to_string()))?;
+    let finished = pipeline.finish();
+    anyhow::ensure!(troubles.is_empty(), "not every event was printed: {}", troubles.join("; "));
     anyhow::ensure!(finished.ledger.balance == 0, "the books do not balance: {}", finished.ledger);
     let code = child.wait()?.code().unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))

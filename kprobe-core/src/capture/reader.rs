@@ -243,6 +243,10 @@ impl<R: Read> Source for CaptureReader<R> {
         })
     }
 
+    fn is_live(&self) -> bool {
+        false
+    }
+
     /// At the end of the file the books of its trailer; before it, or if there is none, what follows from the records
     /// read. In both, submitted less lost is the number of records read.
     fn probes(&self) -> Vec<ProbeRow> {

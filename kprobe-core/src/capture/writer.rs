@@ -1,4 +1,4 @@
-use std::{fmt, fs::File, io, path::Path};
+use std::{fmt, fs::File, io, path::Path, time::Duration};
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     decode::{FRAME_HEADER, Record, put_frame},
-    pipeline::{Batch, Ledger, Sink, SinkError, SinkRow, StreamInfo},
+    pipeline::{Batch, Ledger, Sink, SinkError, SinkRow, StreamInfo, Tally},
 };
 
 /// Name of the sink in the books and in errors.
@@ -50,6 +50,8 @@ pub struct CaptureWriter<M: Medium = File> {
     packer: Packer,
     index: Index,
     row: SinkRow,
+    /// Records that this sink was never given.
+    missed: u64,
 }
 
 /// The records of the block being filled.
@@ -96,7 +98,14 @@ impl<M: Medium> CaptureWriter<M> {
             packer: Packer::new(),
             index: Index::new(),
             row: SinkRow { sink: NAME.to_owned(), ..SinkRow::default() },
+            missed: 0,
         })
+    }
+
+    /// The books of this sink.
+    #[must_use]
+    pub fn row(&self) -> SinkRow {
+        self.row.clone()
     }
 
     fn write_block(&mut self) -> io::Result<()> {
@@ -159,7 +168,7 @@ impl<M: Medium> CaptureWriter<M> {
         let mut chunk = Chunk::new(kind);
         chunk.stream = self.stream;
         chunk.first_record = self.row.delivered;
-        chunk.dropped = self.row.dropped.get(IO).copied().unwrap_or(0);
+        chunk.dropped = self.missed + self.row.dropped.get(IO).copied().unwrap_or(0);
         chunk
     }
 
@@ -181,6 +190,10 @@ impl<M: Medium> CaptureWriter<M> {
 }
 
 impl<M: Medium> Sink for CaptureWriter<M> {
+    fn name(&self) -> &str {
+        NAME
+    }
+
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let mut told = Ok(());
         for record in batch.records() {
@@ -210,8 +223,17 @@ impl<M: Medium> Sink for CaptureWriter<M> {
         self.tell(result)
     }
 
-    fn row(&self) -> SinkRow {
-        self.row.clone()
+    /// A second of the stream at most is lost if the recording is killed; a flush ends a block.
+    fn flush_every(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn missed(&mut self, records: u64) {
+        self.missed += records;
+    }
+
+    fn tally(&self) -> Option<Tally> {
+        Some(Tally { delivered: self.row.delivered, dropped: self.row.dropped.clone() })
     }
 
     fn finish(&mut self, ledger: &Ledger, incomplete: Option<&str>) -> Result<(), SinkError> {
@@ -315,7 +337,7 @@ fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
 
 fn sink_error(source: io::Error) -> SinkError {
     match source.kind() {
-        io::ErrorKind::BrokenPipe => SinkError::Closed { sink: NAME },
-        _ => SinkError::Io { sink: NAME, source },
+        io::ErrorKind::BrokenPipe => SinkError::Closed,
+        _ => SinkError::lossy(source),
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,6 +15,8 @@ pub struct Batch {
     /// One for each record, discarded ones not counted; or for the first of them, or none at all.
     contexts: Option<Arc<Vec<Context>>>,
     label: Option<Label>,
+    /// Of records and of frames without one, if it is known.
+    count: Option<u64>,
 }
 
 /// What a batch is known by behind the stages.
@@ -104,6 +106,25 @@ impl Batch {
         self.label.as_ref().map(|label| &label.stream)
     }
 
+    /// The same batch, which is known to have so many records.
+    pub(crate) fn counted(self, count: u64) -> Self {
+        Self { count: Some(count), ..self }
+    }
+
+    /// How many records there are, as [`records`](Self::records) gives them: what it gives as an error counts as one.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.unwrap_or_else(|| self.records().count() as u64)
+    }
+
+    /// Bytes of memory that it takes while it waits somewhere.
+    pub(crate) fn cost(&self) -> usize {
+        /// What a batch takes besides its records.
+        const OVERHEAD: usize = 256;
+        let contexts = self.contexts.as_ref().map_or(0, |contexts| contexts.capacity());
+        OVERHEAD + self.bytes.len() + contexts * size_of::<Context>()
+    }
+
     /// The frames, shared.
     pub(crate) fn into_frames(self) -> Bytes {
         self.bytes
@@ -138,19 +159,46 @@ impl Batch {
 }
 
 /// A batch being filled.
+///
+/// Its memory is used again: that of a batch that nobody holds any more serves a later one.
 #[derive(Debug, Default)]
 pub struct BatchBuf {
     bytes: BytesMut,
     contexts: Vec<Context>,
     /// Bytes whose records have their contexts.
     covered: usize,
+    /// What was too short for another batch, the oldest first: whole again once its batches are gone.
+    retired: VecDeque<BytesMut>,
 }
+
+/// Buffers that may come back; with more batches under way than these hold, memory is taken anew.
+const MOST_RETIRED: usize = 64;
 
 impl BatchBuf {
     /// Has room for so many bytes of frames.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         Self { bytes: BytesMut::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Has room for so many bytes of frames more.
+    pub fn make_room(&mut self, bytes: usize) {
+        if self.bytes.capacity() - self.bytes.len() >= bytes {
+            return;
+        }
+        if !self.bytes.is_empty() {
+            return self.bytes.reserve(bytes);
+        }
+        if self.retired.len() == MOST_RETIRED {
+            self.retired.pop_front();
+        }
+        self.retired.push_back(std::mem::take(&mut self.bytes));
+        // Several batches share a buffer, and records may come in one go where a batch was almost full.
+        let room = 2 * bytes;
+        self.bytes = match self.retired.front_mut().is_some_and(|oldest| oldest.try_reclaim(room)) {
+            true => self.retired.pop_front().unwrap_or_default(),
+            false => BytesMut::with_capacity(room),
+        };
     }
 
     /// Appends a record. Its context is empty if others of the batch have one.

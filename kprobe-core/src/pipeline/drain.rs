@@ -26,12 +26,12 @@ impl Drain {
         let Observed { records, bad_frames } = self.gaps.observe_batch(&batch);
         self.records += records;
         if bad_frames == 0 {
-            return (batch, records);
+            return (batch.counted(records), records);
         }
         self.bad_frames += bad_frames;
         let mut sound = BatchBuf::default();
         batch.records().flatten().for_each(|record| sound.push(record));
-        (sound.take(), records)
+        (sound.take().counted(records), records)
     }
 
     /// The books, when the source says that user space was to get so many records.

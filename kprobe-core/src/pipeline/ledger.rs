@@ -86,6 +86,9 @@ pub struct SinkRow {
     pub delivered: u64,
     /// Records it dropped, by reason.
     pub dropped: Drops,
+    /// Records that wait for it, or that it has not brought to their destination yet; 0 at the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held: u64,
 }
 
 impl Ledger {
@@ -166,7 +169,7 @@ impl SinkRow {
     /// Everything that can have become of a record; equal to `received`.
     #[must_use]
     pub fn accounted(&self) -> u64 {
-        self.delivered + self.dropped.values().sum::<u64>()
+        self.delivered + self.held + self.dropped.values().sum::<u64>()
     }
 }
 
@@ -190,7 +193,8 @@ impl fmt::Display for Ledger {
             line(f, &row.stage, [row.received, row.delivered], &row.dropped, noted)?;
         }
         for row in &self.sinks {
-            line(f, &row.sink, [row.received, row.delivered], &row.dropped, std::iter::empty())?;
+            let held = (row.held > 0).then_some(("held", row.held));
+            line(f, &row.sink, [row.received, row.delivered], &row.dropped, held.into_iter())?;
         }
         write!(f, "undecodable {}, balance {}", self.undecodable, self.balance)?;
         if self.uncounted > 0 {
@@ -247,7 +251,8 @@ mod tests {
         let second = StageRow { received: 85, delivered: 80, dropped: drops(5), ..StageRow::named("second") };
         let mut stages = [first, second];
         let tapped = SinkRow { sink: "tapped".to_owned(), received: 85, delivered: 85, ..SinkRow::default() };
-        let last = SinkRow { sink: "last".to_owned(), received: 80, delivered: 50, dropped: drops(30) };
+        let last =
+            SinkRow { sink: "last".to_owned(), received: 80, delivered: 48, dropped: drops(30), held: 2 };
         let mut sinks = [tapped, last];
         lie(&mut probe, &mut stages, &mut sinks);
         let taps = BTreeMap::from([("tapped".to_owned(), "first".to_owned())]);
@@ -266,7 +271,8 @@ mod tests {
         assert_eq!(balance(|_, _, sinks| sinks[1].delivered += 3), 3);
         assert_eq!(balance(|_, _, sinks| sinks[0].dropped = drops(4)), 4);
         assert_eq!(balance(|_, _, sinks| (sinks[0].received, sinks[0].delivered) = (84, 84)), 1);
-        assert_eq!(balance(|_, _, sinks| (sinks[1].received, sinks[1].delivered) = (85, 55)), 5);
+        assert_eq!(balance(|_, _, sinks| (sinks[1].received, sinks[1].delivered) = (85, 53)), 5);
+        assert_eq!(balance(|_, _, sinks| sinks[1].held = 0), 2);
         // Stages, in each of their columns.
         assert_eq!(balance(|_, stages, _| stages[0].held = 0), 1);
         assert_eq!(balance(|_, stages, _| stages[0].undecodable = 0), 2);

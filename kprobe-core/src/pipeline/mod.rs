@@ -1,27 +1,35 @@
 //! From a source to the sinks: batches, what travels with them, and the books that must balance.
 
 mod batch;
-mod drain;
-mod gaps;
 mod info;
 mod ledger;
-mod merge;
-mod only;
-mod order;
-mod outlet;
-mod run;
-mod sink;
+
+mod drain;
+mod gaps;
 mod source;
+
+mod merge;
+mod order;
+
+mod only;
 mod stage;
 
+mod delivery;
+mod sink;
+
+mod builder;
+mod driver;
+
 pub use batch::{Batch, BatchBuf, BatchId, Context, Enriched};
+pub use builder::PipelineBuilder;
+pub use delivery::{Health, Policy, Retry, SinkOptions, SinkStatus, Trouble};
+pub use driver::{End, Finished, Pipeline, Step};
 pub use gaps::{GapReport, Gaps, Observed};
 pub use info::{Clocks, StreamInfo};
 pub(crate) use ledger::is_zero;
 pub use ledger::{Drops, Ledger, ProbeRow, SinkRow, StageRow};
 pub use merge::Merge;
 pub use only::Only;
-pub use run::{End, Finished, Run, RunBuilder, Step};
-pub use sink::{Sink, SinkError};
+pub use sink::{Sink, SinkError, Tally};
 pub use source::{Polled, Source, SourceError};
 pub use stage::Stage;

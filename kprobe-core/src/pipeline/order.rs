@@ -82,7 +82,7 @@ impl Sorted {
     }
 
     pub(super) fn into_batch(self) -> Batch {
-        Batch::from_frames(self.bytes)
+        Batch::from_frames(self.bytes).counted(self.records)
     }
 }
 

@@ -1,30 +1,104 @@
-use super::{Batch, Ledger, SinkRow};
+use std::{error::Error, time::Duration};
+
+use super::{Batch, Drops, Ledger};
 
 /// Where batches go.
+///
+/// A pipeline owns its sinks, calls each on a thread of its own, and keeps their books: of what it gave it counts as
+/// delivered what a successful [`flush`](Self::flush) stands behind.
+///
+/// ```
+/// use std::io::Write;
+/// use kprobe_core::pipeline::{Batch, Sink, SinkError};
+///
+/// /// The time of every record, as text.
+/// struct Times<W>(std::io::BufWriter<W>);
+///
+/// impl<W: Write> Sink for Times<W> {
+///     fn name(&self) -> &str { "times" }
+///
+///     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+///         for record in batch.records().flatten() {
+///             writeln!(self.0, "{}", record.header().ktime_ns).map_err(SinkError::fatal)?;
+///         }
+///         Ok(())
+///     }
+///
+///     fn flush(&mut self) -> Result<(), SinkError> { self.0.flush().map_err(SinkError::fatal) }
+/// }
+/// ```
 pub trait Sink {
-    /// Takes a batch. The sink counts each of its records as delivered or as dropped, whatever it returns.
+    /// Name in the books and in messages.
+    fn name(&self) -> &str;
+
+    /// Takes a batch.
+    ///
+    /// After an error that a retry can help, the next call has the same batch again: what was done with a part of it must not
+    /// be done twice. [`Batch::id`] tells it from others.
     ///
     /// # Errors
     /// See [`SinkError`].
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError>;
 
-    /// Brings everything taken so far to its destination.
+    /// Brings everything taken so far to its destination. After an error that a retry can help it is called again.
     ///
     /// # Errors
     /// See [`SinkError`].
-    fn flush(&mut self) -> Result<(), SinkError>;
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
 
-    /// The books of this sink.
-    fn row(&self) -> SinkRow;
+    /// How long what was taken may wait for a flush. With zero, the default, it is flushed whenever nothing more waits to be
+    /// taken.
+    fn flush_every(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether the destination would take a batch. Asked when there has been nothing to write for some seconds.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    fn health(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// So many records will never be given, because the queue before this sink had no room for them: they came behind the
+    /// last batch. For a destination that can say so.
+    fn missed(&mut self, records: u64) {
+        let _ = records;
+    }
+
+    /// For a sink that does not deliver everything it takes: what became of the records so far. After a flush each one is in
+    /// it.
+    fn tally(&self) -> Option<Tally> {
+        None
+    }
 
     /// The stream is over: writes what the destination wants to have at its end. `ledger` was drawn up after a flush;
     /// `incomplete` says why the stream is not whole, for example because a capture was torn.
     ///
     /// # Errors
-    /// See [`SinkError`].
+    /// See [`SinkError`]. It is not called again.
     fn finish(&mut self, ledger: &Ledger, incomplete: Option<&str>) -> Result<(), SinkError> {
         let _ = (ledger, incomplete);
         self.flush()
+    }
+}
+
+/// What a sink did with the records that it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// They reached their destination.
+    pub delivered: u64,
+    /// They did not, for these reasons.
+    pub dropped: Drops,
+}
+
+impl Tally {
+    /// Records of which it is known what became of them.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.delivered + self.dropped.values().sum::<u64>()
     }
 }
 
@@ -33,17 +107,33 @@ pub trait Sink {
 #[non_exhaustive]
 pub enum SinkError {
     /// Whoever reads has gone away (a closed pipe): a clean end, not a failure.
-    #[error("{sink}: the reader has gone")]
-    Closed {
-        /// Which sink.
-        sink: &'static str,
-    },
-    /// It cannot be written now; the next batch may succeed.
-    #[error("{sink}: {source}")]
-    Io {
-        /// Which sink.
-        sink: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error("the reader has gone")]
+    Closed,
+    /// Not now, but perhaps later: the same is tried again after a while.
+    #[error("{0}")]
+    Retry(Box<dyn Error + Send + Sync>),
+    /// The batch was taken, but not all of it was delivered: the sink has counted what it dropped in its
+    /// [`Tally`]. The next batch may do better.
+    #[error("{0}")]
+    Lossy(Box<dyn Error + Send + Sync>),
+    /// No retry can help. The sink gets nothing any more.
+    #[error("{0}")]
+    Fatal(Box<dyn Error + Send + Sync>),
+}
+
+impl SinkError {
+    /// See [`Retry`](Self::Retry).
+    pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Retry(error.into())
+    }
+
+    /// See [`Lossy`](Self::Lossy).
+    pub fn lossy(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Lossy(error.into())
+    }
+
+    /// See [`Fatal`](Self::Fatal).
+    pub fn fatal(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Fatal(error.into())
+    }
 }

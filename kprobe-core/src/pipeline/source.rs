@@ -36,6 +36,12 @@ pub trait Source {
         None
     }
 
+    /// What it does not give soon is lost. Otherwise it waits, as a file does; sinks that are slow are then waited for unless
+    /// they were told otherwise.
+    fn is_live(&self) -> bool {
+        true
+    }
+
     /// No new records, please: later polls give what is left, and the last of them says that it is the end. A source
     /// that cannot be stopped early goes on to its end.
     fn stop(&mut self) {}

@@ -11,7 +11,7 @@ use kprobe_core::{
     abi::{self, Header, Kind},
     decode::FRAME_HEADER,
     event::{Event, Lost, Tid},
-    pipeline::{BatchBuf, Run},
+    pipeline::{BatchBuf, Pipeline},
 };
 use kprobe_ebpf::{Filter, Process, Recorder, Sched, Syscalls, filter::SyscallSet};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
@@ -118,7 +118,7 @@ fn a_ring_that_another_program_reads() {
     assert_eq!(failed.to_string(), format!("the drain thread ended early: {said}"));
     let mut recorder = *failed.recorder;
     assert_eq!(recorder.drain(&mut BatchBuf::default()).unwrap_err().to_string(), said);
-    let mut run = Run::builder(recorder).build();
+    let mut run = Pipeline::builder(recorder).build().unwrap();
     assert_eq!(run.step().unwrap_err().to_string(), format!("recorder: {said}"));
     let ledger = run.finish().ledger;
     assert!(ledger.submitted() > last as u64);

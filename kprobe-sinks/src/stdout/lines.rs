@@ -2,7 +2,7 @@ use std::{fs::File, io};
 
 use kprobe_core::{
     event::Registry,
-    pipeline::{Batch, Ledger, Sink, SinkError, SinkRow, StreamInfo},
+    pipeline::{Batch, Ledger, Sink, SinkError, StreamInfo, Tally},
 };
 
 use super::{HumanSink, JsonSink, Opened, Times, Waiting};
@@ -52,6 +52,13 @@ impl Lines {
 }
 
 impl Sink for Lines {
+    fn name(&self) -> &str {
+        match self {
+            Self::Human(sink) => sink.name(),
+            Self::Json(sink) => sink.name(),
+        }
+    }
+
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         match self {
             Self::Human(sink) => sink.write(batch),
@@ -66,10 +73,10 @@ impl Sink for Lines {
         }
     }
 
-    fn row(&self) -> SinkRow {
+    fn tally(&self) -> Option<Tally> {
         match self {
-            Self::Human(sink) => sink.row(),
-            Self::Json(sink) => sink.row(),
+            Self::Human(sink) => sink.tally(),
+            Self::Json(sink) => sink.tally(),
         }
     }
 

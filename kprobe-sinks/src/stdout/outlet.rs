@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use kprobe_core::pipeline::{Batch, Drops, Enriched, SinkError, SinkRow};
+use kprobe_core::pipeline::{Batch, Drops, Enriched, SinkError, SinkRow, Tally};
 
 /// Lines are handed to the writer in chunks of about this size.
 const CHUNK: usize = 64 * 1024;
@@ -185,6 +185,16 @@ impl<W: Write> Outlet<W> {
         self.error(error)
     }
 
+    pub(super) const fn name(&self) -> &'static str {
+        self.sink
+    }
+
+    /// What became of the records so far.
+    pub(super) fn tally(&self) -> Tally {
+        let SinkRow { delivered, dropped, .. } = self.row();
+        Tally { delivered, dropped }
+    }
+
     /// The books. A line of which only the beginning is written counts as dropped until its rest is.
     pub(super) fn row(&self) -> SinkRow {
         let mut dropped = Drops::new();
@@ -200,6 +210,7 @@ impl<W: Write> Outlet<W> {
             received: self.books.received,
             delivered: self.books.delivered,
             dropped,
+            held: 0,
         }
     }
 
@@ -207,12 +218,12 @@ impl<W: Write> Outlet<W> {
         match self.closed {
             Some(Reason::Closed) => self.closed_error(),
             // Once it is said what became of the rest, it is closed like any other.
-            _ => SinkError::Io { sink: self.sink, source },
+            _ => SinkError::lossy(source),
         }
     }
 
     fn closed_error(&self) -> SinkError {
-        SinkError::Closed { sink: self.sink }
+        SinkError::Closed
     }
 }
 

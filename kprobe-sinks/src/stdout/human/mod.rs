@@ -9,7 +9,7 @@ use std::io::Write;
 
 use kprobe_core::{
     event::{Event, Origin, Registry},
-    pipeline::{Batch, Enriched, Ledger, Sink, SinkError, SinkRow, StreamInfo},
+    pipeline::{Batch, Enriched, Ledger, Sink, SinkError, SinkRow, StreamInfo, Tally},
 };
 
 use self::{
@@ -109,9 +109,19 @@ impl<W: Write> HumanSink<W> {
         self.each_batch = each;
         self
     }
+
+    /// The books of this sink.
+    #[must_use]
+    pub fn row(&self) -> SinkRow {
+        self.outlet.row()
+    }
 }
 
 impl<W: Write> Sink for HumanSink<W> {
+    fn name(&self) -> &str {
+        self.outlet.name()
+    }
+
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let lines = &mut self.lines;
         let result = self.outlet.write_batch(batch, |record, buf| lines.put_line(record, buf));
@@ -122,8 +132,8 @@ impl<W: Write> Sink for HumanSink<W> {
         self.outlet.flush()
     }
 
-    fn row(&self) -> SinkRow {
-        self.outlet.row()
+    fn tally(&self) -> Option<Tally> {
+        Some(self.outlet.tally())
     }
 
     /// Writes everything that is buffered and then, unmistakably, what is missing from it: lost records, events that

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use kprobe_core::{
     event::Registry,
-    pipeline::{Batch, Ledger, Sink, SinkError, SinkRow, StreamInfo},
+    pipeline::{Batch, Ledger, Sink, SinkError, SinkRow, StreamInfo, Tally},
 };
 
 use self::encode::Encoder;
@@ -53,9 +53,19 @@ impl<W: Write> JsonSink<W> {
         self.each_batch = each;
         self
     }
+
+    /// The books of this sink.
+    #[must_use]
+    pub fn row(&self) -> SinkRow {
+        self.outlet.row()
+    }
 }
 
 impl<W: Write> Sink for JsonSink<W> {
+    fn name(&self) -> &str {
+        self.outlet.name()
+    }
+
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let encoder = &mut self.encoder;
         let result = self.outlet.write_batch(batch, |record, buf| encoder.put_line(record, buf));
@@ -66,13 +76,13 @@ impl<W: Write> Sink for JsonSink<W> {
         self.outlet.flush()
     }
 
-    fn row(&self) -> SinkRow {
-        self.outlet.row()
+    fn tally(&self) -> Option<Tally> {
+        Some(self.outlet.tally())
     }
 
     /// Writes everything that is buffered and, if that was possible, the last line.
     ///
-    /// Draw up `ledger` after a [`flush`](Sink::flush), with this sink's [`row`](Sink::row) in it. `incomplete` says why
+    /// Draw up `ledger` after a [`flush`](Sink::flush), with this sink's [`row`](Self::row) in it. `incomplete` says why
     /// the stream is not whole, for example because a capture was torn.
     fn finish(&mut self, ledger: &Ledger, incomplete: Option<&str>) -> Result<(), SinkError> {
         self.outlet.drain()?;

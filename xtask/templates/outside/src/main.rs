@@ -6,7 +6,7 @@ use std::error::Error;
 use kprobe_core::{
     capture::CaptureReader,
     event::Registry,
-    pipeline::{Run, Source},
+    pipeline::{Pipeline, Source},
     process::ProcessTable,
 };
 use kprobe_ebpf::{Filter, Process, Recorder, Syscalls};
@@ -22,9 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let capture = CaptureReader::open("demo.kcap")?;
     let (info, registry) = (capture.info().clone(), Registry::builtin());
     let lines = JsonSink::new(std::io::sink(), &info, &registry);
-    let mut run = Run::builder(capture).stage(ProcessTable::new(info.boot)).sink(lines).build();
-    run.drive(|| false, |failure| eprintln!("{failure}"))?;
-    let ledger = run.finish().ledger;
+    let mut pipeline = Pipeline::builder(capture).stage(ProcessTable::new(info.boot)).sink(lines).build()?;
+    pipeline.drive(|| false, |trouble| eprintln!("{trouble}"))?;
+    let ledger = pipeline.finish().ledger;
     assert_eq!(ledger.balance, 0, "{ledger}");
     println!("{} events", ledger.sinks[0].delivered);
     Ok(())

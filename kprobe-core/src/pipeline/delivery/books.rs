@@ -1,0 +1,169 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Health;
+use crate::pipeline::{Drops, SinkRow, Tally};
+
+/// The books of one sink: written by the pipeline's thread and by the sink's, a batch at a time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Books(Arc<Mutex<Entries>>);
+
+/// Each record is received, then waits, then is given, and then settled: delivered or dropped.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    received: u64,
+    /// In the queue.
+    waiting: u64,
+    /// Handed to the sink, now or before.
+    given: u64,
+    /// Of those given, the ones that this side counted as delivered or dropped.
+    settled: u64,
+    delivered: u64,
+    dropped: Drops,
+    /// What the sink says of those given, if it counts for itself.
+    tally: Option<Tally>,
+    /// Something was given since the last flush.
+    pub(super) dirty: bool,
+    /// The books were drawn up, whatever the sink still does.
+    closed: bool,
+    /// The sink gets nothing any more, for this reason.
+    pub(super) over: Option<&'static str>,
+    pub(super) health: Health,
+}
+
+/// Why records were dropped by a pipeline.
+pub(crate) mod reason {
+    /// The queue was full.
+    pub(crate) const QUEUE_FULL: &str = "queue_full";
+    /// The reader had gone.
+    pub(crate) const CLOSED: &str = "closed";
+    /// The sink had failed for good.
+    pub(crate) const FAILED: &str = "failed";
+    /// It was time to end.
+    pub(crate) const SHUTDOWN: &str = "shutdown";
+}
+
+impl Books {
+    pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
+        // Nothing in here can panic in the middle of a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The row of this sink.
+    pub(super) fn row(&self, name: &str) -> SinkRow {
+        self.entries().row(name)
+    }
+}
+
+impl Entries {
+    /// Came, and waits.
+    pub(super) fn receive(&mut self, records: u64) {
+        self.received += records;
+        self.waiting += records;
+    }
+
+    /// Came, and is neither kept nor given.
+    pub(super) fn turn_away(&mut self, records: u64, reason: &str) {
+        self.received += records;
+        self.drop_for(reason, records);
+    }
+
+    /// Waited, and will not be given.
+    pub(super) fn refuse(&mut self, records: u64, reason: &str) {
+        if !self.closed {
+            self.waiting -= records;
+            self.drop_for(reason, records);
+        }
+    }
+
+    /// Waited, and is given now. `false` if it must not be: the sink is over, or nobody counts it any more.
+    pub(super) fn give(&mut self, records: u64) -> bool {
+        if let Some(reason) = self.over {
+            self.refuse(records, reason);
+            return false;
+        }
+        if !self.closed {
+            self.waiting -= records;
+            self.given += records;
+            self.dirty = true;
+        }
+        !self.closed
+    }
+
+    /// What the sink says of what it was given.
+    pub(super) fn note(&mut self, tally: Option<Tally>) {
+        if !self.closed {
+            self.tally = tally;
+        }
+    }
+
+    /// Everything given so far was flushed.
+    pub(super) fn flushed(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.dirty = false;
+        if self.tally.is_none() {
+            self.delivered += self.given - self.settled;
+        }
+        self.settled = self.given;
+    }
+
+    /// Nothing given so far will be flushed any more.
+    pub(super) fn give_up(&mut self, reason: &str) {
+        if self.closed {
+            return;
+        }
+        self.dirty = false;
+        let rest = match &self.tally {
+            // Those before the last flush are all in the tally, or the sink miscounts.
+            Some(tally) => self.given.saturating_sub(tally.settled() + self.dropped_of_given()),
+            None => self.given - self.settled,
+        };
+        self.drop_for(reason, rest);
+        self.settled = self.given;
+    }
+
+    /// The end: whatever waits or was given and not flushed is dropped, and nothing more is counted.
+    pub(super) fn close(&mut self, reason: &str) {
+        let waiting = self.waiting;
+        self.refuse(waiting, reason);
+        self.give_up(reason);
+        self.closed = true;
+    }
+
+    fn drop_for(&mut self, reason: &str, records: u64) {
+        if records > 0 {
+            match self.dropped.get_mut(reason) {
+                Some(count) => *count += records,
+                None => drop(self.dropped.insert(reason.to_owned(), records)),
+            }
+        }
+    }
+
+    /// Of those given, the ones dropped on this side.
+    fn dropped_of_given(&self) -> u64 {
+        self.dropped.values().sum::<u64>() - (self.received - self.waiting - self.given)
+    }
+
+    fn row(&self, name: &str) -> SinkRow {
+        let mut row = SinkRow {
+            sink: name.to_owned(),
+            received: self.received,
+            delivered: self.delivered,
+            dropped: self.dropped.clone(),
+            held: self.waiting,
+        };
+        let Some(tally) = &self.tally else {
+            row.held += self.given - self.settled;
+            return row;
+        };
+        row.delivered += tally.delivered;
+        for (reason, count) in &tally.dropped {
+            *row.dropped.entry(reason.clone()).or_default() += count;
+        }
+        if self.dirty {
+            row.held += self.given.saturating_sub(tally.settled() + self.dropped_of_given());
+        }
+        row
+    }
+}

@@ -1,0 +1,106 @@
+//! From the pipeline's thread to each sink's own: a queue bounded in bytes, a thread that delivers, and the sink's books.
+//!
+//! ```text
+//!  pipeline's thread           sink's thread
+//!  [outlet] --- queue -------> [worker] -> Sink
+//!     |  budget: bytes waiting    |
+//!     +--------- books -----------+
+//! ```
+
+mod sync {
+    //! What `budget.rs` is made of. `budget_loom.rs`, a test of the benches' package, compiles it over loom's.
+    pub(super) use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+    };
+
+    pub(super) use crossbeam_utils::sync::{Parker, Unparker};
+}
+
+mod books;
+mod budget;
+mod options;
+mod outlet;
+mod worker;
+
+pub use options::{Policy, Retry, SinkOptions};
+pub(super) use outlet::{Ears, Outlet};
+
+use super::{Batch, Ledger, SinkError};
+use budget::Permit;
+
+/// How it stands with a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// The last that was tried went well, or nothing was tried yet.
+    #[default]
+    Good,
+    /// The last that was tried failed, with this message; it is tried again.
+    Failing(String),
+    /// It gets nothing any more, for this reason.
+    Ended(String),
+}
+
+/// A sink at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SinkStatus {
+    /// Its name in the ledger.
+    pub sink: String,
+    /// How it stands.
+    pub health: Health,
+    /// Bytes of records and their contexts that wait for it, or that it works on.
+    pub waiting_bytes: usize,
+}
+
+/// Something went wrong at a sink.
+#[derive(Debug, thiserror::Error)]
+#[error("{sink}: {error}")]
+#[non_exhaustive]
+pub struct Trouble {
+    /// Name of the sink.
+    pub sink: String,
+    /// What happened.
+    #[source]
+    pub error: SinkError,
+}
+
+/// What a sink's thread is told.
+#[derive(Debug)]
+enum Message {
+    Parcel(Parcel),
+    /// Everything before this is to be flushed, and that is to be said.
+    Flush,
+    Finish(std::sync::Arc<Ending>),
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+struct Parcel {
+    batch: Batch,
+    records: u64,
+    /// Records before it that found no room.
+    missed: u64,
+    /// Given back when the sink is done with the batch.
+    _permit: Permit,
+}
+
+/// What a sink gets to know at the end.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) ledger: Ledger,
+    pub(super) incomplete: Option<String>,
+}
+
+/// What a sink's thread says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Everything before the last [`Message::Flush`] is flushed, or the sink is over.
+    Flushed,
+    /// [`Message::Finish`] was dealt with.
+    Finished,
+}
+
+/// And whose thread, by its place.
+pub(super) type Report = (usize, Said);

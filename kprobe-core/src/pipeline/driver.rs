@@ -1,0 +1,458 @@
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use crossbeam_channel::{Receiver, after, never};
+
+use super::{
+    Batch, BatchBuf, BatchId, GapReport, Ledger, Merge, PipelineBuilder, ProbeRow, SinkRow, SinkStatus,
+    Source, SourceError, Stage, StageRow, StreamInfo, Trouble,
+    delivery::{Ending, Outlet, Report, Said},
+    drain::{Drain, Left},
+};
+
+/// A source, what is done to its records, and where they go.
+///
+/// ```text
+///   the thread that steps                                  a thread each
+///  source -> [drain] -> [merge] -+-> stages -+-> queue -> sink
+///                                |           +-> queue -> sink
+///                                +-> queue -> raw sink
+/// ```
+///
+/// Whoever has a thread drives it, step by step or until its end; sinks have threads and queues of their own, so that a slow
+/// or dead one keeps no other from its work (see [`Policy`](super::Policy)).
+///
+/// ```
+/// # use kprobe_core::pipeline::{Pipeline, Sink, Source};
+/// # use kprobe_core::process::ProcessTable;
+/// # use std::sync::atomic::{AtomicBool, Ordering};
+/// # fn example(source: impl Source, sink: impl Sink + Send + 'static, stop: &AtomicBool)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// let table = ProcessTable::new(source.info().boot);
+/// let mut pipeline = Pipeline::builder(source).merge(Default::default()).stage(table).sink(sink).build()?;
+/// pipeline.drive(|| stop.load(Ordering::Relaxed), |trouble| eprintln!("{trouble}"))?;
+/// let done = pipeline.finish();
+/// assert_eq!(done.ledger.balance, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "what was not finished is not delivered"]
+pub struct Pipeline<S> {
+    pub(super) source: S,
+    pub(super) stream: Arc<StreamInfo>,
+    pub(super) merge: Option<Merge>,
+    pub(super) stages: Vec<Box<dyn Stage + Send>>,
+    /// The first `raw` of them get records before the stages.
+    pub(super) outlets: Vec<Outlet>,
+    pub(super) raw: usize,
+    pub(super) pace: Pace,
+    pub(super) buf: BatchBuf,
+    /// When the first record came into the buffer, by the stream's clock.
+    pub(super) opened_ns: Option<u64>,
+    pub(super) drain: Drain,
+    pub(super) next: BatchId,
+    pub(super) reports: Receiver<Report>,
+    pub(super) troubles: Receiver<Trouble>,
+    /// Fires when the time to shut down is over.
+    pub(super) deadline: Option<Receiver<std::time::Instant>>,
+    pub(super) end: Option<End>,
+    pub(super) phase: Phase,
+    /// Of each sink, whether it has said what is waited for.
+    pub(super) heard: Vec<bool>,
+    /// The time to shut down is over: sinks that have no room are not waited for.
+    pub(super) is_late: bool,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Running,
+    /// Lets go what is held: in the buffer and in the merge, then in the stages from this one on.
+    Releasing(Option<usize>),
+    /// Waits for sinks to flush.
+    Flushing,
+    Done,
+}
+
+/// How long things may take, and how much goes together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) wait: Duration,
+    pub(super) batch_bytes: usize,
+    pub(super) batch_age: Duration,
+    pub(super) shutdown: Duration,
+}
+
+/// How long sinks get to flush when all the time was used up by others, and to write their ends; at most all of the time.
+const LAST: Duration = Duration::from_secs(1);
+/// How often something that is waited for is given up if it is time.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// Why a pipeline is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// The source has no more records.
+    Source,
+    /// The source cannot go on.
+    SourceFailed,
+    /// Whoever read this sink has gone away, and it was to end the pipeline.
+    Closed {
+        /// Name of the sink.
+        sink: String,
+    },
+    /// All sinks have closed or failed.
+    NoSinkLeft,
+}
+
+/// What one step did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Step {
+    /// Records that left the source's buffer for the sinks.
+    pub records: u64,
+    /// The pipeline is over, for this reason. Further steps only wait for sinks that are behind.
+    pub end: Option<End>,
+    /// A sink that is to be waited for has no room: the source was not asked.
+    pub blocked: bool,
+    /// What went wrong at sinks since the last step.
+    pub troubles: Vec<Trouble>,
+}
+
+/// What a pipeline leaves.
+#[derive(Debug)]
+#[must_use]
+#[non_exhaustive]
+pub struct Finished {
+    /// The books.
+    pub ledger: Ledger,
+    /// Gaps in the record numbers of each CPU beside the kernel's count of losses.
+    pub gaps: Vec<GapReport>,
+    /// Why it was over; `None` if it was stopped.
+    pub end: Option<End>,
+    /// Why the stream is not whole; `None` if it is, as far as is known.
+    pub incomplete: Option<String>,
+    /// What went wrong at sinks when everything had to go.
+    pub troubles: Vec<Trouble>,
+    /// The sinks as they were left, in the order of the ledger.
+    pub sinks: Vec<SinkStatus>,
+}
+
+impl<S: Source> Pipeline<S> {
+    /// A pipeline of this source; without anything else its records are counted and forgotten.
+    pub fn builder(source: S) -> PipelineBuilder<S> {
+        PipelineBuilder::new(source)
+    }
+
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The source, for example to stop it: then step until the end, so that nothing stays behind in it.
+    pub fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    /// Polls the source once and brings to the sinks what is due. Waits for records or for room, as the builder was told. Once
+    /// there will be no more records, further steps wait for the sinks.
+    ///
+    /// # Errors
+    /// The source cannot go on. What it gave before goes its way with the next steps.
+    pub fn step(&mut self) -> Result<Step, SourceError> {
+        let mut step = Step::default();
+        self.make_room(self.pace.wait);
+        self.pass_merged();
+        step.blocked = self.is_blocked();
+        let polled = match self.phase {
+            _ if step.blocked => Ok(()),
+            Phase::Running => self.poll(&mut step.records),
+            _ => {
+                self.advance(self.pace.wait);
+                Ok(())
+            }
+        };
+        self.note_ends();
+        step.troubles.extend(self.troubles.try_iter());
+        polled?;
+        if self.phase == Phase::Done {
+            step.end.clone_from(&self.end);
+        }
+        Ok(step)
+    }
+
+    /// Steps until the end. Before each step `stop` is asked; when it is true for the first time the source is stopped, and
+    /// what it still has goes its way, as long as the time to shut down allows. `trouble` gets each trouble of a sink as it is
+    /// told.
+    ///
+    /// # Errors
+    /// The source could not go on; what it gave before has gone its way, and the pipeline can be finished.
+    pub fn drive(
+        &mut self,
+        mut stop: impl FnMut() -> bool,
+        mut trouble: impl FnMut(&Trouble),
+    ) -> Result<(), SourceError> {
+        let mut over = never();
+        let mut stopped = false;
+        loop {
+            if !stopped && stop() {
+                stopped = true;
+                self.source.stop();
+                over = self.begin_shutdown();
+            }
+            let step = self.step()?;
+            step.troubles.iter().for_each(&mut trouble);
+            if matches!(self.end, Some(End::Closed { .. } | End::NoSinkLeft)) {
+                over = self.begin_shutdown();
+            }
+            // The message stays for `finish`.
+            if step.end.is_some() || !over.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The books as they stand. What the kernel counted and the source has not given yet is shown as held by `drain`, and
+    /// what waits for a sink as held by it.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.books(Left::ToCome)
+    }
+
+    /// The sinks at this moment, in the order of the ledger.
+    #[must_use]
+    pub fn sinks(&self) -> Vec<SinkStatus> {
+        self.outlets.iter().map(Outlet::status).collect()
+    }
+
+    /// Lets go what is held, waits for the sinks within the time to shut down, and draws up the books. What a source that is
+    /// not at its end still has, and what sinks have not delivered, is counted as dropped for `shutdown`.
+    pub fn finish(mut self) -> Finished {
+        let over = self.begin_shutdown();
+        let mut last = never();
+        if self.phase == Phase::Running {
+            self.phase = Phase::Releasing(None);
+        }
+        while self.phase != Phase::Done {
+            let late = over.try_recv().is_ok();
+            if late {
+                last = after(LAST.min(self.pace.shutdown));
+            }
+            let too_late = last.try_recv().is_ok();
+            if self.is_late || late {
+                self.is_late = true;
+                self.outlets.iter_mut().filter(|outlet| outlet.is_blocked()).for_each(Outlet::abandon);
+            }
+            if too_late {
+                self.abandon_unheard();
+            }
+            self.make_room(SLICE);
+            self.pass_merged();
+            if !self.is_blocked() {
+                self.advance(SLICE);
+            }
+        }
+        let ledger = self.books(Left::Behind);
+        let incomplete = self.source.incomplete();
+        let ending = Arc::new(Ending { ledger: ledger.clone(), incomplete: incomplete.clone() });
+        let alive = self.outlets.iter().filter(|outlet| !outlet.is_abandoned());
+        alive.for_each(|outlet| outlet.finish(&ending));
+        self.heard = self.outlets.iter().map(Outlet::is_abandoned).collect();
+        let last = after(LAST);
+        while self.is_unheard() && last.is_empty() {
+            self.listen(Said::Finished, SLICE);
+        }
+
+        let sinks = self.sinks();
+        let gaps = self.drain.gaps.report(&ledger.probes, |cpu| self.source.next_seq(cpu));
+        self.outlets.into_iter().for_each(Outlet::join);
+        let troubles = self.troubles.try_iter().collect();
+        Finished { ledger, gaps, end: self.end, incomplete, troubles, sinks }
+    }
+
+    /// On the way to the end: lets go what is held, then waits for the sinks, for `longest` at most.
+    fn advance(&mut self, longest: Duration) {
+        match self.phase {
+            Phase::Running | Phase::Done => {}
+            Phase::Releasing(None) => {
+                self.phase = Phase::Releasing(Some(0));
+                self.close_batch();
+                if let Some(merge) = &mut self.merge {
+                    merge.finish();
+                }
+                self.pass_merged();
+            }
+            Phase::Releasing(Some(at)) if at < self.stages.len() => {
+                self.phase = Phase::Releasing(Some(at + 1));
+                let batch = self.stages[at].finish();
+                self.pass_stages(at + 1, batch);
+            }
+            Phase::Releasing(Some(_)) => {
+                self.phase = Phase::Flushing;
+                self.outlets.iter().for_each(Outlet::flush);
+                self.heard = self.outlets.iter().map(Outlet::is_abandoned).collect();
+            }
+            Phase::Flushing if self.is_unheard() => self.listen(Said::Flushed, longest),
+            Phase::Flushing => self.phase = Phase::Done,
+        }
+    }
+
+    fn is_unheard(&self) -> bool {
+        self.heard.contains(&false)
+    }
+
+    /// Waits for a sink to say so, for `longest` at most.
+    fn listen(&mut self, what: Said, longest: Duration) {
+        if let Ok((at, said)) = self.reports.recv_timeout(longest) {
+            self.heard[at] |= said == what;
+        }
+    }
+
+    /// Nobody waits any more for sinks that have not flushed.
+    fn abandon_unheard(&mut self) {
+        let unheard = self.outlets.iter_mut().zip(&mut self.heard).filter(|(_, heard)| !**heard);
+        unheard.for_each(|(outlet, heard)| {
+            outlet.abandon();
+            *heard = true;
+        });
+    }
+
+    /// Asks the source, and closes the batch if it is due.
+    fn poll(&mut self, records: &mut u64) -> Result<(), SourceError> {
+        let age_ns = |opened: u64| self.drain.complete_until_ns.saturating_sub(opened);
+        let left = match self.opened_ns {
+            Some(opened) => Some(self.pace.batch_age.saturating_sub(Duration::from_nanos(age_ns(opened)))),
+            None => self.merge.as_ref().and_then(Merge::patience),
+        };
+        let longest = left.map_or(self.pace.wait, |left| left.min(self.pace.wait));
+        let before = self.buf.len();
+        self.buf.make_room(self.pace.batch_bytes);
+        let polled = self.source.poll(&mut self.buf, Some(longest));
+        match &polled {
+            Ok(polled) => {
+                self.drain.complete_until_ns = polled.complete_until_ns;
+                self.end = polled.end.then_some(End::Source);
+            }
+            Err(_) => self.end = Some(End::SourceFailed),
+        }
+        if self.end.is_some() {
+            self.phase = Phase::Releasing(None);
+        }
+        let now_ns = self.drain.complete_until_ns;
+        let quiet = self.buf.len() == before;
+        let opened_ns = *self.opened_ns.get_or_insert(now_ns);
+        let is_old = Duration::from_nanos(now_ns.saturating_sub(opened_ns)) >= self.pace.batch_age;
+        if quiet || is_old || self.buf.len() >= self.pace.batch_bytes || self.end.is_some() {
+            *records = self.close_batch();
+        }
+        polled.map(drop)
+    }
+
+    /// Sends what is in the buffer on its way.
+    fn close_batch(&mut self) -> u64 {
+        self.opened_ns = None;
+        let (batch, records) = self.drain.count(self.buf.take());
+        match &mut self.merge {
+            Some(merge) => {
+                merge.push(batch, self.drain.complete_until_ns);
+                self.pass_merged();
+            }
+            None => self.pass(batch),
+        }
+        records
+    }
+
+    fn pass_merged(&mut self) {
+        while !self.is_blocked()
+            && let Some(batch) = self.merge.as_mut().and_then(Merge::pop)
+        {
+            self.pass(batch);
+        }
+    }
+
+    /// Brings records in order to the raw sinks and through the stages.
+    fn pass(&mut self, batch: Batch) {
+        self.deliver(0..self.raw, &batch);
+        self.pass_stages(0, batch);
+    }
+
+    fn pass_stages(&mut self, from: usize, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        let batch = self.stages[from..].iter_mut().fold(batch, |batch, stage| stage.apply(batch));
+        self.deliver(self.raw..self.outlets.len(), &batch);
+    }
+
+    /// Gives a batch to each of these sinks, whatever another one does with it.
+    fn deliver(&mut self, to: std::ops::Range<usize>, batch: &Batch) {
+        if batch.is_empty() || to.is_empty() {
+            return;
+        }
+        let batch = batch.clone().labelled(self.next, &self.stream);
+        self.next.seq += 1;
+        let records = batch.count();
+        self.outlets[to].iter_mut().for_each(|outlet| outlet.give(&batch, records));
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.outlets.iter().any(Outlet::is_blocked)
+    }
+
+    /// Waits for a sink that has no room, for `longest` at most.
+    fn make_room(&mut self, longest: Duration) {
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.is_blocked()) {
+            outlet.unblock(longest);
+        }
+    }
+
+    fn begin_shutdown(&mut self) -> Receiver<std::time::Instant> {
+        self.deadline.get_or_insert_with(|| after(self.pace.shutdown)).clone()
+    }
+
+    /// The first reason to end stays.
+    fn note_ends(&mut self) {
+        if self.end.is_some() {
+            return;
+        }
+        let closed = self.outlets.iter().find(|outlet| outlet.ends_pipeline && outlet.is_closed());
+        self.end = match closed {
+            Some(outlet) => Some(End::Closed { sink: outlet.name().to_owned() }),
+            None if self.outlets.is_empty() || !self.outlets.iter().all(Outlet::is_over) => None,
+            None => Some(End::NoSinkLeft),
+        };
+        if self.end.is_some() {
+            self.phase = Phase::Releasing(None);
+        }
+    }
+
+    fn books(&self, left: Left) -> Ledger {
+        let probes = self.source.probes();
+        let all_came = self.end == Some(End::Source) && !self.source.leaves_some();
+        let left = if all_came { Left::Nothing } else { left };
+        let mut drain = self.drain.row(probes.iter().map(ProbeRow::drained).sum(), left);
+        drain.counts.extend(self.source.counts());
+        let mut stages: Vec<StageRow> =
+            std::iter::once(drain).chain(self.merge.iter().map(Merge::row)).collect();
+        let tap = stages.last().map(|row| row.stage.clone()).unwrap_or_default();
+        stages.extend(self.stages.iter().map(|stage| stage.row()));
+
+        let sinks: Vec<SinkRow> = self.outlets.iter().map(Outlet::row).collect();
+        let taps = match self.stages.is_empty() {
+            true => BTreeMap::new(),
+            false => sinks.iter().take(self.raw).map(|row| (row.sink.clone(), tap.clone())).collect(),
+        };
+        Ledger::with_taps(probes, stages, sinks, taps).with_uncounted(self.source.uncounted())
+    }
+}
+
+impl<S> fmt::Debug for Pipeline<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("merge", &self.merge)
+            .field("stages", &self.stages.len())
+            .field("outlets", &self.outlets)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
