@@ -10,6 +10,7 @@ mod histogram;
 mod ids;
 mod irq;
 mod lock;
+mod measured;
 mod memory;
 mod meta;
 mod names;
@@ -35,6 +36,7 @@ pub use irq::{IrqHard, IrqSoft, IrqSource, softirq_name};
 pub use lock::{
     Contended, FutexKey, FutexOp, FutexPlace, FutexWaker, LockContention, LockFutex, LockFutexWake,
 };
+pub use measured::Measured;
 pub use memory::{
     Access, CompactionResult, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill,
     MemoryReclaim, MemoryScope, OomCause, OomSizes, PageFault,
