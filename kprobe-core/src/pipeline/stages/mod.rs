@@ -1,0 +1,19 @@
+//! Stages that take records out, or sum them up.
+
+mod filter;
+mod only;
+mod passing;
+
+pub use filter::Filter;
+pub use only::Only;
+
+use super::StageRow;
+
+/// Counts records as dropped. The reason is copied once, not for each batch.
+fn drop_records(row: &mut StageRow, reason: &str, count: u64) {
+    match row.dropped.get_mut(reason) {
+        Some(dropped) => *dropped += count,
+        None if count > 0 => drop(row.dropped.insert(reason.to_owned(), count)),
+        None => {}
+    }
+}
