@@ -1,11 +1,14 @@
 //! Stages that take records out, or sum them up.
 
 mod filter;
+mod made;
 mod only;
 mod passing;
+mod sample;
 
 pub use filter::Filter;
 pub use only::Only;
+pub use sample::{Sample, SampleRate};
 
 use super::StageRow;
 

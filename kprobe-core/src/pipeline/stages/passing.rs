@@ -1,6 +1,10 @@
-use crate::pipeline::{Batch, BatchBuf, Enriched};
+use crate::{
+    decode::Record,
+    pipeline::{Batch, BatchBuf, Context, Enriched},
+};
 
-/// What leaves a stage of one batch: the batch itself as long as nothing of it has to go. Only then is anything copied.
+/// What leaves a stage of one batch: the batch itself as long as nothing of it has to go and nothing comes in. Only then is
+/// anything copied.
 ///
 /// Each frame of the batch is kept or left out, in their order.
 #[derive(Debug)]
@@ -34,6 +38,14 @@ impl<'a> Passing<'a> {
         if self.whole {
             self.copy();
         }
+    }
+
+    /// A record that was not in the batch comes in.
+    pub(super) fn add(&mut self, record: Record<'_>, context: Context) {
+        if self.whole {
+            self.copy();
+        }
+        self.out.push_enriched(record, context);
     }
 
     /// Whether the batch is to go on as it is; else what goes on is in the buffer.
