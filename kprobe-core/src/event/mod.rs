@@ -30,7 +30,8 @@ mod wait;
 pub use any::Event;
 pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter};
 pub use field::{Field, Type, Value};
-pub use histogram::{Aggregated, Histogram};
+pub(crate) use histogram::class_of;
+pub use histogram::{Aggregated, By, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
 pub use irq::{IrqHard, IrqSoft, IrqSource, softirq_name};
 pub use lock::{

@@ -24,4 +24,4 @@ pub use run::{End, Finished, Run, RunBuilder, Step};
 pub use sink::{Sink, SinkError};
 pub use source::{Polled, Source, SourceError};
 pub use stage::Stage;
-pub use stages::{Filter, Only, Sample, SampleRate};
+pub use stages::{Aggregate, CannotSumUp, Filter, Only, Sample, SampleRate};

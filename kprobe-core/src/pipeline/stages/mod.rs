@@ -1,11 +1,15 @@
 //! Stages that take records out, or sum them up.
 
+mod aggregate;
 mod filter;
+mod interval;
 mod made;
 mod only;
 mod passing;
 mod sample;
+mod sums;
 
+pub use aggregate::{Aggregate, CannotSumUp};
 pub use filter::Filter;
 pub use only::Only;
 pub use sample::{Sample, SampleRate};
