@@ -10,7 +10,10 @@ use kprobe_core::{
     capture::CaptureReader,
     decode::Record,
     event::{Aggregated, By, Comm, Event, Histogram, Tgid, TypedEvent as _},
-    pipeline::{Aggregate, Batch, CannotSumUp, Context, Run, Sample, Sink, SinkError, SinkRow, Stage},
+    pipeline::{
+        Aggregate, Batch, CannotSumUp, Context, Filter, Ledger, ProbeRow, Run, Sample, Sink, SinkError,
+        SinkRow, Stage,
+    },
     process::ProcessTable,
 };
 use pipeline_support::{BOOT, batch_of, record};
@@ -214,6 +217,57 @@ proptest! {
     }
 }
 
+/// One of the stages there are.
+fn any_stage(which: u8) -> Box<dyn Stage> {
+    match which {
+        0 => Box::new(Filter::kinds(|kind| kind != Kind::BLOCK_REQUEST)),
+        1 => Box::new(Filter::min_duration(|_| 1 << 20)),
+        2 => Box::new(Sample::one_in(3)),
+        3 => Box::new(aggregate(2, &[(Family::Syscall, By::Tgid)]).keep_events(true)),
+        4 => Box::new(ProcessTable::new(BOOT)),
+        _ => Box::new(aggregate(3, &[(Family::Syscall, By::Subject), (Family::Block, By::Cgroup)])),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Stages of any kind in any order, records that they make themselves on their way through the next ones included.
+    #[test]
+    fn the_books_of_a_chain_balance(
+        stream in stream(),
+        lengths in lengths(),
+        chain in prop::collection::vec(0_u8..6, 1..6),
+    ) {
+        let mut stages: Vec<_> = chain.into_iter().map(any_stage).collect();
+        let mut taken = SinkRow { sink: "sink".to_owned(), ..SinkRow::default() };
+        let mut given = 0;
+        let mut pass = |stages: &mut [Box<dyn Stage>], batch: Batch| {
+            let out = stages.iter_mut().fold(batch, |batch, stage| stage.apply(batch));
+            let records = out.records().flatten().count() as u64;
+            (taken.received, taken.delivered) = (taken.received + records, taken.delivered + records);
+            taken.clone()
+        };
+        let books = |stages: &[Box<dyn Stage>], given: u64, taken: SinkRow| {
+            let probe = ProbeRow { probe: "all".to_owned(), cpu: None, submitted: given, lost: 0, sampled_out: 0 };
+            Ledger::new(vec![probe], stages.iter().map(|stage| stage.row()).collect(), vec![taken])
+        };
+        for batch in batches(&stream, &lengths) {
+            given += batch.records().count() as u64;
+            let taken = pass(&mut stages, batch);
+            let ledger = books(&stages, given, taken);
+            prop_assert_eq!(ledger.balance, 0, "{}", ledger);
+        }
+        for at in 0..stages.len() {
+            let batch = stages[at].finish();
+            let taken = pass(&mut stages[at + 1..], batch);
+            let ledger = books(&stages, given, taken);
+            prop_assert_eq!(ledger.balance, 0, "{}", ledger);
+        }
+        prop_assert!(stages.iter().all(|stage| stage.row().held == 0));
+    }
+}
+
 #[test]
 fn more_keys_than_there_is_room_for() {
     const MOST: usize = 16;
@@ -346,10 +400,7 @@ impl Sink for Given {
 }
 
 /// The records of a capture behind that stage, and behind none.
-fn play(
-    path: &Path,
-    stage: Option<impl Stage + Send + 'static>,
-) -> (Vec<Vec<u8>>, kprobe_core::pipeline::Ledger) {
+fn play(path: &Path, stage: Option<impl Stage + Send + 'static>) -> (Vec<Vec<u8>>, Ledger) {
     let (to, records) = mpsc::channel();
     let reader = CaptureReader::open(path).expect("a capture");
     let table = ProcessTable::new(kprobe_core::pipeline::Source::info(&reader).boot);

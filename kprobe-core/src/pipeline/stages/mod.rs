@@ -1,5 +1,7 @@
 //! Stages that take records out, or sum them up.
 
+#![forbid(unsafe_code)]
+
 mod aggregate;
 mod filter;
 mod interval;

@@ -183,6 +183,12 @@ mod tests {
     }
 
     #[test]
+    fn a_histogram_takes_what_is_said() {
+        let bytes = size_of::<Sum>() + size_of::<(Key, usize)>();
+        assert!((300..=400).contains(&bytes), "{bytes} bytes");
+    }
+
+    #[test]
     fn what_does_not_fit_into_a_record_finds_no_room() {
         let (sums, has_room) = with_one(7, 1, |_| ());
         assert!(has_room);
