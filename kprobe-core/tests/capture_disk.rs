@@ -141,7 +141,7 @@ fn full_at_every_byte() {
             let fits = found.contains(&number);
             assert_eq!(result.is_err(), !fits && !failing, "space {space}, block {number}");
             if let Err(error) = result {
-                assert_eq!(error.to_string(), "capture: no storage space");
+                assert_eq!(error.to_string(), "no storage space");
                 assert!(matches!(error, SinkError::Lossy(_)));
             }
             failing = !fits;

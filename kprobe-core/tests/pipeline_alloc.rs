@@ -7,9 +7,10 @@ use std::{
 };
 
 use kprobe_core::{
-    abi::{self, Header, Kind},
+    abi::{self, Family, Header, Kind},
     decode::Record,
-    pipeline::{BatchBuf, Gaps, Merge, Stage},
+    event::By,
+    pipeline::{Aggregate, BatchBuf, Context, Filter, Gaps, Merge, Sample, Stage},
     process::ProcessTable,
 };
 use pipeline_support::{BOOT, record};
@@ -43,6 +44,15 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// A system call by one of eight threads, on the stack, so that only what is looked at is counted.
+fn call(ktime_ns: u64, cpu: u16, seq: u32) -> [u8; 32 + size_of::<abi::Syscall>()] {
+    let header =
+        Header { ktime_ns, tgid: 9, tid: 9 + seq % 8, cpu, seq, kind: Kind::SYSCALL.0, ..Header::default() };
+    let mut bytes = [0; 32 + size_of::<abi::Syscall>()];
+    bytes[..32].copy_from_slice(zerocopy::IntoBytes::as_bytes(&header));
+    bytes
+}
+
 /// Allocations for each poll in the steady state, when polls have so many records from each of two rings.
 fn per_poll(records: u64) -> u64 {
     const WARM_UP: u64 = 50;
@@ -60,19 +70,7 @@ fn per_poll(records: u64) -> u64 {
         }
         for ring in 0..2 {
             for n in 0..records {
-                let header = Header {
-                    ktime_ns: poll * records + n,
-                    tgid: 9,
-                    tid: 9,
-                    cpu: ring,
-                    seq,
-                    ..Header::default()
-                };
-                // Made on the stack, so that only what is looked at is counted.
-                let mut bytes = [0; 32 + size_of::<abi::Syscall>()];
-                bytes[..32].copy_from_slice(zerocopy::IntoBytes::as_bytes(&header));
-                bytes[24..26].copy_from_slice(&Kind::SYSCALL.0.to_le_bytes());
-                source.push(Record::new(&bytes).expect("a record"));
+                source.push(Record::new(&call(poll * records + n, ring, seq)).expect("a record"));
                 seq += 1;
             }
         }
@@ -87,6 +85,30 @@ fn per_poll(records: u64) -> u64 {
     (ALLOCATIONS.load(Relaxed) - before).div_ceil(POLLS)
 }
 
+/// Allocations of a stage for each batch in the steady state, when batches have so many records. Says how many it passed on.
+fn per_batch(stage: &mut impl Stage, records: u64) -> (u64, u64) {
+    const WARM_UP: u64 = 50;
+    const BATCHES: u64 = 50;
+    let container: std::sync::Arc<str> = "c0de".into();
+    let mut source = BatchBuf::with_capacity(1 << 20);
+    let (mut passed, mut allocations) = (0, 0);
+    for batch in 0..WARM_UP + BATCHES {
+        for n in 0..records {
+            let context = Context { container: Some(container.clone()), ..Context::default() };
+            let bytes = call(batch * records + n, 0, u32::try_from(n).expect("few"));
+            source.push_enriched(Record::new(&bytes).expect("a record"), context);
+        }
+        let whole = source.take();
+        let before = ALLOCATIONS.load(Relaxed);
+        let out = stage.apply(whole);
+        if batch >= WARM_UP {
+            allocations += ALLOCATIONS.load(Relaxed) - before;
+        }
+        passed += out.records().flatten().count() as u64;
+    }
+    (allocations.div_ceil(BATCHES), passed / (WARM_UP + BATCHES))
+}
+
 #[test]
 fn no_allocation_for_a_record() {
     let warm = record(Header::default(), Kind::SYSCALL, &abi::Syscall::default());
@@ -94,5 +116,25 @@ fn no_allocation_for_a_record() {
     for records in [10, 100, 1000] {
         let allocations = per_poll(records);
         assert!(allocations <= 24, "{allocations} allocations for a poll of {} records", 2 * records);
+
+        let in_all = |what: &str, (allocations, passed): (u64, u64), expected: u64, most: u64| {
+            assert_eq!(passed, expected, "{what}");
+            assert!(
+                allocations <= most,
+                "{what}: {allocations} allocations for a batch of {records} records"
+            );
+        };
+        let mut none = Filter::by("none", |_| true);
+        in_all("whole", per_batch(&mut none, records), records, 0);
+        let mut half = Filter::by("half", |one| one.record.header().tid % 2 == 0);
+        in_all("half", per_batch(&mut half, records), records / 2, 4);
+        let mut long = Filter::min_duration(|_| 1);
+        in_all("long", per_batch(&mut long, records), records, 0);
+        let mut tenth = Sample::one_in(10);
+        in_all("tenth", per_batch(&mut tenth, records), records / 10, 4);
+        // An interval of ten batches.
+        let sums = Aggregate::new(Duration::from_nanos(10 * records));
+        let mut sums = sums.sum_up(Family::Syscall, By::Subject).expect("calls have subjects");
+        in_all("sums", per_batch(&mut sums, records), 0, 4);
     }
 }

@@ -338,7 +338,9 @@ fn a_closed_sink_ends_the_pipeline_if_it_shall() {
     let kept = kept.lock().expect("kept").len() as u64;
     assert_eq!(seen.lock().expect("seen").len(), 1);
     let [pipe, file] = &done.ledger.sinks[..] else { panic!("two sinks") };
-    assert_eq!((pipe.received, pipe.delivered, pipe.dropped["closed"]), (kept, 0, kept));
+    // The first batch may have been flushed before the second came.
+    assert!(pipe.delivered <= 1, "{pipe:?}");
+    assert_eq!((pipe.received, pipe.dropped["closed"]), (kept, kept - pipe.delivered));
     assert_eq!((file.received, file.delivered), (kept, kept));
     assert_eq!(done.ledger.stages[0].dropped["shutdown"], 1_000_000 - kept);
     assert_eq!(done.ledger.balance, 0);

@@ -6,8 +6,8 @@ use crate::{
     event::{Arch, Device, Field, Origin, SyscallAbi, SyscallNr, Tgid, Type, TypedEvent, Value, WaitClass},
 };
 
-/// How long events of one kind took in one interval, counted in the kernel by class of duration instead of giving a record
-/// each. The origin has the end of the interval, and the process or the cgroup that it is about.
+/// How long events of one kind took in one interval, counted by class of duration instead of a record for each: in the
+/// kernel, or by [`Aggregate`](crate::pipeline::Aggregate). The origin has the end of the interval, and the process or the cgroup that it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Histogram {
@@ -22,6 +22,33 @@ pub struct Histogram {
     /// How long they took together, in nanoseconds.
     pub sum_ns: u64,
     counts: [u32; HISTOGRAM_CLASSES],
+}
+
+/// By what durations are told apart when they are summed up: a histogram for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum By {
+    /// The kind of event, and nothing else.
+    Kind,
+    /// The process.
+    Tgid,
+    /// The cgroup.
+    Cgroup,
+    /// What the event is about: the system call, the device, the lock.
+    Subject,
+}
+
+impl By {
+    /// Its number in records and in the kernel programs: one of [`aggregate_by`].
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Kind => aggregate_by::KIND,
+            Self::Tgid => aggregate_by::TGID,
+            Self::Cgroup => aggregate_by::CGROUP,
+            Self::Subject => aggregate_by::SUBJECT,
+        }
+    }
 }
 
 /// What the events of one histogram have in common.
@@ -110,6 +137,12 @@ impl Histogram {
             _ => None,
         }
     }
+}
+
+/// The class of a duration: the number of its bits, but for the last class.
+pub(crate) const fn class_of(duration_ns: u64) -> usize {
+    let bits = (u64::BITS - duration_ns.leading_zeros()) as usize;
+    if bits < HISTOGRAM_CLASSES { bits } else { HISTOGRAM_CLASSES - 1 }
 }
 
 /// The longest duration of a class, in nanoseconds.
@@ -237,6 +270,18 @@ mod tests {
         assert_eq!((all.count(), all.quantile_ns(0), all.quantile_ns(1000)), (7, Some(0), Some(u64::MAX)));
         // The fourth of seven.
         assert_eq!(all.quantile_ns(500), Some(1023));
+    }
+
+    #[test]
+    fn a_duration_is_in_the_class_that_says_so() {
+        for class in 0..HISTOGRAM_CLASSES {
+            let longest = longest_of(class);
+            assert_eq!(class_of(longest), class);
+            assert_eq!(class_of(longest / 2 + longest % 2), class);
+            if let Some(next) = longest.checked_add(1) {
+                assert_eq!(class_of(next), class + 1);
+            }
+        }
     }
 
     #[test]

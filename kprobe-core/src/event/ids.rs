@@ -159,6 +159,12 @@ impl Device {
     pub const fn from_kernel(dev: u32) -> Self {
         Self { major: dev >> 20, minor: dev & 0xf_ffff }
     }
+
+    /// The kernel's own encoding.
+    #[must_use]
+    pub const fn to_kernel(self) -> u32 {
+        self.major << 20 | self.minor & 0xf_ffff
+    }
 }
 
 impl fmt::Display for Device {

@@ -10,6 +10,7 @@ mod histogram;
 mod ids;
 mod irq;
 mod lock;
+mod measured;
 mod memory;
 mod meta;
 mod names;
@@ -29,12 +30,14 @@ mod wait;
 pub use any::Event;
 pub use block::{BlockFlags, BlockMerge, BlockOp, BlockRequest, Merged, Submitter};
 pub use field::{Field, Type, Value};
-pub use histogram::{Aggregated, Histogram};
+pub(crate) use histogram::class_of;
+pub use histogram::{Aggregated, By, Histogram};
 pub use ids::{BootId, Comm, Device, ProcessKey, START_GRANULARITY_NS, Tgid, Tid};
 pub use irq::{IrqHard, IrqSoft, IrqSource, softirq_name};
 pub use lock::{
     Contended, FutexKey, FutexOp, FutexPlace, FutexWaker, LockContention, LockFutex, LockFutexWake,
 };
+pub use measured::Measured;
 pub use memory::{
     Access, CompactionResult, MemoryCompaction, MemoryFaultMajor, MemoryFaultMinor, MemoryOomKill,
     MemoryReclaim, MemoryScope, OomCause, OomSizes, PageFault,

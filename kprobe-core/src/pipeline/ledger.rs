@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The books: what became of every record.
 ///
 /// In every row and from row to row, what came in equals what went out: submitted = delivered + lost + dropped +
-/// undecodable, and what a stage still holds while the stream goes on. [`balance`](Self::balance) is the sum of all
+/// undecodable, and what a stage still holds while the stream goes on. Records that a stage makes come in there. [`balance`](Self::balance) is the sum of all
 /// differences, so it is 0 at any quiet moment, or there is a bug.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -60,6 +60,9 @@ pub struct StageRow {
     pub stage: String,
     /// Records it was given.
     pub received: u64,
+    /// Records it made itself, which `delivered` has, too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub added: u64,
     /// Records it passed on.
     pub delivered: u64,
     /// Records it dropped, by reason.
@@ -112,7 +115,8 @@ impl Ledger {
         let mut balance: u64 = probes.iter().map(|row| row.lost.saturating_sub(row.submitted)).sum();
         let mut flow = drained;
         for stage in &stages {
-            balance += flow.abs_diff(stage.received) + stage.received.abs_diff(stage.accounted());
+            balance +=
+                flow.abs_diff(stage.received) + (stage.received + stage.added).abs_diff(stage.accounted());
             flow = stage.delivered;
         }
         for sink in &sinks {
@@ -158,7 +162,7 @@ impl StageRow {
         Self { stage: stage.to_owned(), ..Self::default() }
     }
 
-    /// Everything that can have become of a record; equal to `received`.
+    /// Everything that can have become of a record; equal to `received` and `added` together.
     #[must_use]
     pub fn accounted(&self) -> u64 {
         self.delivered + self.undecodable + self.held + self.dropped.values().sum::<u64>()
@@ -187,7 +191,7 @@ impl fmt::Display for Ledger {
         }
         writeln!(f, "{:<22} {:>18} {:>12} {:>12}", "stage or sink", "received", "delivered", "dropped")?;
         for row in &self.stages {
-            let noted = [("undecodable", row.undecodable), ("held", row.held)];
+            let noted = [("added", row.added), ("undecodable", row.undecodable), ("held", row.held)];
             let noted = noted.into_iter().filter(|(_, count)| *count > 0);
             let noted = noted.chain(row.counts.iter().map(|(what, count)| (what.as_str(), *count)));
             line(f, &row.stage, [row.received, row.delivered], &row.dropped, noted)?;
@@ -248,7 +252,13 @@ mod tests {
             dropped: drops(2),
             ..StageRow::named("first")
         };
-        let second = StageRow { received: 85, delivered: 80, dropped: drops(5), ..StageRow::named("second") };
+        let second = StageRow {
+            received: 85,
+            added: 3,
+            delivered: 80,
+            dropped: drops(8),
+            ..StageRow::named("second")
+        };
         let mut stages = [first, second];
         let tapped = SinkRow { sink: "tapped".to_owned(), received: 85, delivered: 85, ..SinkRow::default() };
         let last =
@@ -276,8 +286,11 @@ mod tests {
         // Stages, in each of their columns.
         assert_eq!(balance(|_, stages, _| stages[0].held = 0), 1);
         assert_eq!(balance(|_, stages, _| stages[0].undecodable = 0), 2);
-        assert_eq!(balance(|_, stages, _| stages[1].dropped.clear()), 5);
-        assert_eq!(balance(|_, stages, _| (stages[1].received, stages[1].dropped) = (86, drops(6))), 1);
+        assert_eq!(balance(|_, stages, _| stages[1].dropped.clear()), 8);
+        assert_eq!(balance(|_, stages, _| (stages[1].received, stages[1].dropped) = (86, drops(9))), 1);
+        // Records from nowhere, and some that were made and came to nothing.
+        assert_eq!(balance(|_, stages, _| stages[1].added = 0), 3);
+        assert_eq!(balance(|_, stages, _| stages[1].added += 2), 2);
         // Sources: records that nobody got, and more lost than there were.
         assert_eq!(balance(|probe, _, _| probe.lost = 0), 10);
         assert_eq!(balance(|probe, _, _| (probe.submitted, probe.lost) = (0, 0)), 90);

@@ -11,8 +11,8 @@ mod source;
 mod merge;
 mod order;
 
-mod only;
 mod stage;
+mod stages;
 
 mod delivery;
 mod sink;
@@ -29,7 +29,7 @@ pub use info::{Clocks, StreamInfo};
 pub(crate) use ledger::is_zero;
 pub use ledger::{Drops, Ledger, ProbeRow, SinkRow, StageRow};
 pub use merge::Merge;
-pub use only::Only;
 pub use sink::{Sink, SinkError, Tally};
 pub use source::{Polled, Source, SourceError};
 pub use stage::Stage;
+pub use stages::{Aggregate, CannotSumUp, Filter, Only, Sample, SampleRate};

@@ -12,7 +12,7 @@ use super::{Batch, Drops, Ledger};
 /// use kprobe_core::pipeline::{Batch, Sink, SinkError};
 ///
 /// /// The time of every record, as text.
-/// struct Times<W>(std::io::BufWriter<W>);
+/// struct Times<W: Write>(std::io::BufWriter<W>);
 ///
 /// impl<W: Write> Sink for Times<W> {
 ///     fn name(&self) -> &str { "times" }

@@ -10,6 +10,7 @@ use std::{
 
 use kprobe_core::{
     abi::{Config, FAMILIES, Family, HISTOGRAM_CLASSES, Histogram, HistogramSlot, Kind, aggregate_by},
+    event::By,
     pipeline::BatchBuf,
 };
 
@@ -18,31 +19,6 @@ use super::{
     own::{Own, OwnRecords},
 };
 use crate::{attach::Object, shared::SharedArray};
-
-/// By what the durations of a family are told apart when the kernel sums them up: a histogram for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum By {
-    /// The kind of event, and nothing else.
-    Kind,
-    /// The process.
-    Tgid,
-    /// The cgroup.
-    Cgroup,
-    /// What the event is about: the system call, the device, the lock.
-    Subject,
-}
-
-impl By {
-    const fn code(self) -> u8 {
-        match self {
-            Self::Kind => aggregate_by::KIND,
-            Self::Tgid => aggregate_by::TGID,
-            Self::Cgroup => aggregate_by::CGROUP,
-            Self::Subject => aggregate_by::SUBJECT,
-        }
-    }
-}
 
 /// What is summed up, and how.
 #[derive(Clone, Copy, Debug)]

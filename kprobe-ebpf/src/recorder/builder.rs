@@ -7,8 +7,8 @@ use kprobe_core::{
 };
 
 use super::{
-    Pending, Recorder,
-    aggregates::{Aggregates, Aggregation, By},
+    By, Pending, Recorder,
+    aggregates::{Aggregates, Aggregation},
     cgroups::CgroupNames,
     clock::Clock,
     own::{Own, OwnRecords},

@@ -30,12 +30,12 @@ use kprobe_core::{
 };
 
 pub(crate) use aggregates::Aggregation;
-pub use aggregates::By;
 pub use builder::{DEFAULT_RING_BYTES, Need, RecorderBuilder};
 pub use command::SpawnError;
 pub(crate) use counters::CpuStates;
 pub use counters::{PairCounts, PathCounts, SyscallCounts};
 pub use irqs::{IrqCounters, IrqKind, IrqSum};
+pub use kprobe_core::event::By;
 pub(crate) use selection::PidSet;
 pub use thread::{DrainFailed, DrainThread};
 

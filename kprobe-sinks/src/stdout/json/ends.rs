@@ -29,16 +29,17 @@ pub const START_FIELDS: &[Field] = &[
     Field::new("clock_uncertainty_ns", Type::U64, "the clocks were read within so long"),
 ];
 
-/// The fields of `meta.end`, the last line. `submitted` = `delivered` + `lost` + `dropped` + `undecodable`, or `balance` is
-/// not 0.
+/// The fields of `meta.end`, the last line. `submitted` and `added` = `delivered` + `lost` + `dropped` + `undecodable`, or
+/// `balance` is not 0.
 pub const END_FIELDS: &[Field] = &[
     Field::new("kind", Type::Text, "meta.end"),
     Field::new("submitted", Type::U64, "records that passed every filter"),
-    Field::new("lost", Type::U64, "of these: the kernel had no room for them"),
-    Field::new("delivered", Type::U64, "of these: lines between meta.start and meta.end"),
-    Field::new("dropped", Type::U64, "of these: left out in user space, for the reasons that --stats gives"),
+    Field::new("added", Type::U64, "records that stages made in user space; absent if none").optional(),
+    Field::new("lost", Type::U64, "of the submitted: the kernel had no room for them"),
+    Field::new("delivered", Type::U64, "of both: lines between meta.start and meta.end"),
+    Field::new("dropped", Type::U64, "of both: left out in user space, for the reasons that --stats gives"),
     Field::new("not_shown", Type::U64, "of the dropped: seeds of the process table, left out on purpose"),
-    Field::new("undecodable", Type::U64, "of these: not what their kind says"),
+    Field::new("undecodable", Type::U64, "of both: not what their kind says"),
     Field::new("sampled_out", Type::U64, "records that sampling left out before they were submitted"),
     Field::new(
         "uncounted",
@@ -92,6 +93,7 @@ pub(super) fn put_end(buf: &mut Vec<u8>, ledger: &Ledger, row: &SinkRow, incompl
         (ledger.uncounted > 0).then(|| format!("{} events found no room for a sum", ledger.uncounted));
     let reasons: Vec<&str> = incomplete.into_iter().chain(uncounted.as_deref()).collect();
     let reason = reasons.join("; ");
+    let added: u64 = stages.iter().map(|stage| stage.added).sum();
     let in_sink: u64 = row.dropped.values().sum();
     put_object(
         buf,
@@ -99,6 +101,7 @@ pub(super) fn put_end(buf: &mut Vec<u8>, ledger: &Ledger, row: &SinkRow, incompl
         [
             Some(Value::Text("meta.end")),
             Some(Value::U64(ledger.submitted())),
+            (added > 0).then_some(Value::U64(added)),
             Some(Value::U64(ledger.lost())),
             Some(Value::U64(row.delivered)),
             Some(Value::U64(in_stages + in_sink)),
@@ -140,17 +143,17 @@ mod tests {
         serde_json::from_slice(&line).expect("a line is JSON")
     }
 
-    fn dropped_and_undecodable(tap: Option<&str>) -> String {
+    fn dropped_undecodable_and_added(tap: Option<&str>) -> String {
         let stage = |name: &str, dropped, undecodable| {
             let dropped = [("filtered".to_owned(), dropped)].into();
-            StageRow { dropped, undecodable, ..StageRow::named(name) }
+            StageRow { dropped, undecodable, added: 3 * undecodable, ..StageRow::named(name) }
         };
         let row = SinkRow { sink: "json".to_owned(), ..SinkRow::default() };
         let taps = tap.map(|tap| ("json".to_owned(), tap.to_owned())).into_iter().collect();
         let stages = vec![stage("first", 1, 2), stage("second", 10, 20)];
         let ledger = Ledger::with_taps(Vec::new(), stages, vec![row.clone()], taps);
         let line = end_of(&ledger, &row, None);
-        format!("{} {}", line["dropped"], line["undecodable"])
+        format!("{} {} {}", line["dropped"], line["undecodable"], line["added"])
     }
 
     #[test]
@@ -167,9 +170,9 @@ mod tests {
 
     #[test]
     fn only_the_stages_before_the_sink_count() {
-        assert_eq!(dropped_and_undecodable(None), "11 22");
-        assert_eq!(dropped_and_undecodable(Some("second")), "11 22");
-        assert_eq!(dropped_and_undecodable(Some("first")), "1 2");
-        assert_eq!(dropped_and_undecodable(Some("source")), "0 0");
+        assert_eq!(dropped_undecodable_and_added(None), "11 22 66");
+        assert_eq!(dropped_undecodable_and_added(Some("second")), "11 22 66");
+        assert_eq!(dropped_undecodable_and_added(Some("first")), "1 2 6");
+        assert_eq!(dropped_undecodable_and_added(Some("source")), "0 0 null");
     }
 }
