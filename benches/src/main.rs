@@ -1,7 +1,7 @@
 //! Side-by-side measurements of kprobe and its peers: one command, a table for each test.
 //!
-//! Contestants take turns on the same two cores, each in a process of its own, and check the number and the contents of
-//! every record. A round of turns during which others used the cores is thrown away.
+//! Contestants take turns on the same two cores, each in a process of its own unless both are one thread's work, and the
+//! number and the contents of every record are checked. A round of turns during which others used the cores is thrown away.
 
 #![expect(
     clippy::print_stdout,
@@ -19,6 +19,7 @@ mod drained;
 mod emitted;
 mod filtered;
 mod harness;
+mod json;
 mod machine;
 mod outcome;
 mod peer;
@@ -86,6 +87,8 @@ enum Test {
     T6,
     /// Switches and wake-ups, recorded and summed up; vs nothing attached.
     T7,
+    /// Records to lines of JSON; vs `serde_json`.
+    T10,
     /// What each family adds to its event and to other calls.
     Costs,
 }
@@ -206,6 +209,7 @@ impl Test {
                 report.rows.extend(rows);
                 report.notes.push(note);
             }
+            Self::T10 => json::measure(effort, report)?,
             Self::Costs => report.costs = costs::measure(effort)?,
         }
         Ok(())

@@ -44,6 +44,7 @@ mod destination;
 mod outlet;
 mod waiting;
 
+mod block;
 mod decimal;
 mod time;
 mod who;

@@ -5,3 +5,6 @@ mod human;
 mod json;
 mod schema;
 mod support;
+
+#[path = "../json_support/mod.rs"]
+mod json_support;

@@ -6,6 +6,7 @@ use kprobe_core::{
 
 use super::text::{put_lossy, put_text};
 use crate::stdout::{
+    block::Stencil,
     decimal::{put_i64, put_u64},
     outlet::Reason,
     time::Rfc3339,
@@ -50,11 +51,11 @@ pub(super) struct Encoder {
 struct Plan {
     entry: Entry,
     /// The line up to its first number.
-    head: Vec<u8>,
+    head: Stencil<48>,
     own_container: bool,
     own_parent: bool,
     /// In the order of the fields: a comma, the name as a string, and a colon.
-    keys: Vec<Vec<u8>>,
+    keys: Vec<Stencil<32>>,
 }
 
 impl Plan {
@@ -65,10 +66,10 @@ impl Plan {
         head.extend_from_slice(br#","ktime_ns":"#);
         Self {
             entry,
-            head,
+            head: Stencil::new(&head),
             own_container: has("container"),
             own_parent: has("parent_tgid"),
-            keys: entry.fields.iter().map(|field| key(field.name)).collect(),
+            keys: entry.fields.iter().map(|field| Stencil::new(&key(field.name))).collect(),
         }
     }
 
@@ -80,7 +81,7 @@ impl Plan {
         let found = fields.enumerate().find(|(_, (field, _))| field.name == name);
         if let Some((skipped, (_, key))) = found {
             *next += skipped + 1;
-            buf.extend_from_slice(key);
+            key.put(buf);
         } else {
             // An event that gives a field which is not in its table, or in another order.
             buf.extend_from_slice(&key(name));
@@ -137,7 +138,7 @@ impl Encoder {
 
 fn put_common(buf: &mut Vec<u8>, plan: &Plan, enriched: &Enriched<'_>, clock: &mut Rfc3339, clocks: &Clocks) {
     let origin = Origin::of(&enriched.record);
-    buf.extend_from_slice(&plan.head);
+    plan.head.put(buf);
     put_u64(buf, origin.ktime_ns);
     buf.extend_from_slice(br#","time":""#);
     buf.extend_from_slice(clock.text(clocks.wall_ns(origin.ktime_ns)));
@@ -171,6 +172,7 @@ fn put_common(buf: &mut Vec<u8>, plan: &Plan, enriched: &Enriched<'_>, clock: &m
     }
 }
 
+#[inline(always)]
 fn put_number(buf: &mut Vec<u8>, key: &[u8], value: u64) {
     buf.extend_from_slice(key);
     put_u64(buf, value);

@@ -1,5 +1,7 @@
 //! JSON strings.
 
+use crate::stdout::block::put_block;
+
 /// How a byte stands in a string: 0 as itself, `u` as `\u00xx`, else as a backslash and this.
 const ESCAPE: [u8; 256] = {
     let mut table = [0; 256];
@@ -19,24 +21,84 @@ const ESCAPE: [u8; 256] = {
 };
 
 /// Appends `text` as a string.
+#[inline]
 pub(super) fn put_text(buf: &mut Vec<u8>, text: &str) {
     buf.push(b'"');
-    put_escaped(buf, text.as_bytes());
+    if !put_plain(buf, text.as_bytes()) {
+        put_escaped(buf, text.as_bytes());
+    }
     buf.push(b'"');
 }
 
 /// Appends `bytes` as a string; what is not UTF-8 is replaced by U+FFFD.
+#[inline]
 pub(super) fn put_lossy(buf: &mut Vec<u8>, bytes: &[u8]) {
     buf.push(b'"');
-    for chunk in bytes.utf8_chunks() {
-        put_escaped(buf, chunk.valid().as_bytes());
-        if !chunk.invalid().is_empty() {
-            buf.extend_from_slice("\u{fffd}".as_bytes());
+    if !put_plain(buf, bytes) {
+        for chunk in bytes.utf8_chunks() {
+            put_escaped(buf, chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                buf.extend_from_slice("\u{fffd}".as_bytes());
+            }
         }
     }
     buf.push(b'"');
 }
 
+/// All eight bytes are ASCII and stand as themselves. A subtraction borrows from the next byte only where the answer is no
+/// already.
+#[inline(always)]
+const fn is_plain(bytes: [u8; 8]) -> bool {
+    const fn all(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let word = u64::from_le_bytes(bytes);
+    let control = word.wrapping_sub(all(0x20));
+    let quote = (word ^ all(b'"')).wrapping_sub(all(1));
+    let backslash = (word ^ all(b'\\')).wrapping_sub(all(1));
+    (word | control | quote | backslash) & all(0x80) == 0
+}
+
+/// Appends `text` if all of it stands as itself: ASCII without anything to escape. Else nothing is appended.
+#[inline]
+fn put_plain(buf: &mut Vec<u8>, text: &[u8]) -> bool {
+    let start = buf.len();
+    let mut plain = true;
+    if let Some(last) = text.last_chunk() {
+        let (blocks, rest) = text.as_chunks();
+        for block in blocks {
+            plain &= is_plain(*block);
+            buf.extend_from_slice(block);
+        }
+        if !rest.is_empty() {
+            plain &= is_plain(*last);
+            buf.truncate(start + text.len() - last.len());
+            buf.extend_from_slice(last);
+        }
+    } else {
+        let block = padded(text);
+        plain = is_plain(block);
+        put_block(buf, &block, text.len());
+    }
+    if !plain {
+        buf.truncate(start);
+    }
+    plain
+}
+
+/// Less than eight bytes, and blanks.
+#[inline(always)]
+fn padded(text: &[u8]) -> [u8; 8] {
+    let word = if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        // They may overlap, in bytes that are the same.
+        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (text.len() - 4))
+    } else {
+        text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    (word | u64::from_le_bytes([b' '; 8]) << (8 * text.len())).to_le_bytes()
+}
+
+#[cold]
 fn put_escaped(buf: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|&byte| ESCAPE[usize::from(byte)] != 0) {
@@ -76,6 +138,19 @@ mod tests {
             check(&[first]);
             for second in 0..=u8::MAX {
                 check(&[first, second]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_of_every_length() {
+        for len in 1..=20 {
+            for at in 0..len {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'a'; len];
+                    text[at] = byte;
+                    check(&text);
+                }
             }
         }
     }
