@@ -86,7 +86,7 @@ impl fmt::Display for Damage {
 /// No more damages than this are listed.
 const MAX_DAMAGES: usize = 1024;
 
-/// Damages, each once. Those that find no room are counted.
+/// Damages. Those that find no room are counted.
 #[derive(Debug, Default)]
 pub(super) struct DamageLog {
     pub(super) list: Vec<Damage>,
@@ -100,10 +100,5 @@ impl DamageLog {
         } else {
             self.left_out += 1;
         }
-    }
-
-    /// It is known that something is wrong there.
-    pub(super) fn knows(&self, file: &str, offset: u64) -> bool {
-        self.left_out > 0 || self.list.iter().any(|known| known.offset == offset && known.file == file)
     }
 }

@@ -30,6 +30,8 @@ struct Place {
     offset: u64,
     /// Batches before it were there already.
     expected: Position,
+    /// Bytes before it that are no good: from where on, how many, and why.
+    bad: Option<(u64, u64, Cause)>,
     stream: Option<Arc<StreamInfo>>,
 }
 
@@ -61,8 +63,10 @@ impl Reader {
             let Some(place) = &mut self.place else { continue };
             match segment.step(disk, place.offset, place.expected).map_err(failed)? {
                 Step::Frame(header) if header.end().batch <= self.read.batch => {
+                    // It has arrived, and whatever was before it.
                     place.offset += header.size();
                     place.expected = header.end();
+                    place.bad = None;
                 }
                 Step::Frame(header) => {
                     let (offset, file) = (place.offset, segment.name());
@@ -73,6 +77,11 @@ impl Reader {
                     };
                     place.offset += header.size();
                     place.expected = header.end();
+                    let bad = place.bad.take();
+                    let missing = self.read.until(header.position());
+                    if let Some(bad) = bad.filter(|_| missing.batches > 0) {
+                        self.note(known, segment, bad, Some(missing.records));
+                    }
                     self.pass(header.position());
                     match batch {
                         Ok(batch) => {
@@ -87,17 +96,22 @@ impl Reader {
                     }
                 }
                 Step::Bad(length, cause) => {
-                    let offset = place.offset;
-                    place.offset = offset.saturating_add(length).min(segment.len);
-                    self.note(known, segment, offset, length, cause);
+                    let (start, before, cause) = place.bad.unwrap_or((place.offset, 0, cause));
+                    let length = length.min(segment.len - place.offset);
+                    place.offset += length;
+                    place.bad = Some((start, before + length, cause));
                 }
                 Step::Torn(_) => {
-                    let offset = place.offset;
+                    // It was whole when the spill was opened.
+                    let length = segment.len - place.offset;
+                    place.bad.get_or_insert((place.offset, length, Cause::NotAFrame));
                     place.offset = segment.len;
-                    self.note(known, segment, offset, segment.len - offset, Cause::NotAFrame);
                 }
                 Step::End => {
                     let next = place.segment + 1;
+                    if let Some(bad) = place.bad.take() {
+                        self.note(known, segment, bad, None);
+                    }
                     self.enter(disk, queue, next, known)?;
                 }
             }
@@ -127,7 +141,8 @@ impl Reader {
         };
         let stream = segment.stream(disk).map_err(|source| Failed { file: segment.name(), source })?;
         let expected = self.place.as_ref().map_or(segment.first, |place| place.expected.later(segment.first));
-        let mut place = Place { segment: segment.first.batch, offset: segment.body, expected, stream: None };
+        let mut place =
+            Place { segment: segment.first.batch, offset: segment.body, expected, bad: None, stream: None };
         match stream {
             Some(Some(stream)) => {
                 let shared = self.stream.take().filter(|last| **last == *stream).unwrap_or(stream);
@@ -138,7 +153,7 @@ impl Reader {
             None => {
                 // Both descriptions were sound when the spill was opened or the segment written.
                 let length = segment.len - segment.info_at;
-                self.note(known, segment, segment.info_at, length, Cause::Info);
+                self.note(known, segment, (segment.info_at, length, Cause::Info), None);
                 place.offset = segment.len;
             }
         }
@@ -153,12 +168,17 @@ impl Reader {
     }
 
     /// Takes down a damage that was not there when the spill was opened.
-    fn note(&mut self, known: &Recovered, segment: &Segment, offset: u64, length: u64, cause: Cause) {
+    fn note(
+        &mut self,
+        known: &Recovered,
+        segment: &Segment,
+        (offset, length, cause): (u64, u64, Cause),
+        records: Option<u64>,
+    ) {
         let file = segment.name();
         let is_known = |damage: &Damage| damage.offset == offset && damage.file == file;
-        let known = known.damage_left_out > 0 || known.damage.iter().any(is_known);
-        if !known && !self.log.knows(&file, offset) {
-            self.log.push(Damage { file, offset, length, records: None, cause });
+        if known.damage_left_out == 0 && !known.damage.iter().any(is_known) {
+            self.log.push(Damage { file, offset, length, records, cause });
         }
     }
 }

@@ -100,8 +100,8 @@ pub(super) fn recover(disk: &mut impl Disk) -> Result<(Queue, Acks, Recovered), 
         let name = queue.segments.front().map(Segment::name).unwrap_or_default();
         queue.remove_front(disk).map_err(io(&name))?;
     }
-    if !acks.is_ready() {
-        // On a full disk there may be no room for it. Nothing is acknowledged yet: the next time will do.
+    if !acks.is_ready() || damaged.is_some() {
+        // If there is no room for it on a full disk, the next acknowledgement will do.
         drop(acks.write(disk, acked));
     }
     queue.bytes = ours(disk)?.iter().map(|(_, len)| len).sum();
