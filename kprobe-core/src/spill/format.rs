@@ -57,6 +57,9 @@ pub(super) enum Kind {
     Batch,
 }
 
+const INFO: u16 = 1;
+const BATCH: u16 = 2;
+
 /// The batch has an id.
 pub(super) const LABELLED: u16 = 1;
 
@@ -85,18 +88,18 @@ impl Header {
     /// A header at that place; [`seal`](Self::seal) makes it valid.
     pub(super) fn new(kind: Kind, at: Position) -> Self {
         let kind = match kind {
-            Kind::Info => 1,
-            Kind::Batch => 2,
+            Kind::Info => INFO,
+            Kind::Batch => BATCH,
         };
         Self { magic: FRAME_MAGIC, kind, batch: at.batch, record: at.record, ..Self::new_zeroed() }
     }
 
-    /// Sets what depends on the payload and on the other fields. `raw_len` stays if it was set.
+    /// Sets what depends on the payload and on the other fields.
     pub(super) fn seal(&mut self, payload: &[u8]) {
         #[expect(clippy::cast_possible_truncation, reason = "the writer keeps payloads within the limits")]
         let len = payload.len() as u32;
         self.len = len;
-        if self.raw_len == 0 {
+        if self.kind == INFO {
             self.raw_len = len;
         }
         self.payload_checksum = crc32fast::hash(payload);
@@ -111,8 +114,8 @@ impl Header {
         }
         let raw_len = header.raw_len as usize;
         let (kind, fits) = match header.kind {
-            1 => (Kind::Info, header.len <= MAX_JSON && header.raw_len == header.len),
-            2 => {
+            INFO => (Kind::Info, header.len <= MAX_JSON && header.raw_len == header.len),
+            BATCH => {
                 let expanded = u64::from(header.len) * MAX_EXPANSION;
                 let packed = header.len <= MAX_PACKED && u64::from(header.raw_len) <= expanded;
                 (Kind::Batch, packed && raw_len <= MAX_BATCH && header.frames_len <= header.raw_len)

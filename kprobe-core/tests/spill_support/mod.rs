@@ -214,8 +214,8 @@ pub(crate) fn batch(number: u64, stream: &Arc<StreamInfo>) -> Batch {
         let context = Context {
             comm: Comm::from_text(format!("worker-{number}").as_bytes()),
             process: Some(ProcessKey::new(info().boot, Tgid(7), 10_000_000 * number)),
-            parent: (at % 2 == 0).then_some(Tgid(1)),
-            container: (number % 2 == 0).then(|| Arc::clone(&container)),
+            parent: at.is_multiple_of(2).then_some(Tgid(1)),
+            container: number.is_multiple_of(2).then(|| Arc::clone(&container)),
             ..Context::default()
         };
         buf.push_enriched(Record::new(&bytes).expect("a record"), context);
