@@ -215,3 +215,41 @@ fn check_change(what: &str, name: &str, at: usize, files: Files, places: &[(Stri
     spill.append(&plain(50)).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(read_all(&mut spill), [50], "{what}");
 }
+
+#[test]
+fn changed_behind_its_back() {
+    let (files, _) = sample();
+    for (name, file) in files.iter().filter(|(name, _)| name.ends_with(".seg")) {
+        for at in (0..file.len()).step_by(3) {
+            for cut in [false, true] {
+                let what = format!("{name}: byte {at}, cut: {cut}");
+                let disk = Memory::with(files.clone());
+                let mut spill = Spill::on(disk.clone(), PLENTY).expect("readable");
+                let held = spill.held();
+                disk.tamper(name, |file| if cut { file.truncate(at) } else { file[at] ^= 0xff });
+                let numbers = read_all(&mut spill);
+                assert!(numbers.is_sorted_by(|a, b| a < b), "{what}: {numbers:?}");
+                assert_eq!(spill.lost().batches + numbers.len() as u64, held.batches, "{what}");
+                assert_eq!(numbers.len() == 6, spill.damage().is_empty(), "{what}: {:?}", spill.damage());
+                spill.append(&plain(50)).expect("room");
+                assert_eq!(read_all(&mut spill), [50], "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_now_is_still_the_next() {
+    let (files, _) = sample();
+    let disk = Memory::with(files);
+    let mut spill = Spill::on(disk.clone(), PLENTY).expect("readable");
+    for number in 2..8 {
+        disk.set_unreadable(true);
+        let error = spill.next().expect_err("nothing can be read");
+        assert!(error.to_string().contains("unreadable"), "{error}");
+        disk.set_unreadable(false);
+        let batch = spill.next().expect("readable").expect("a batch");
+        assert_eq!(spill_support::number_of(&batch), number);
+    }
+    assert_eq!((spill.lost(), spill.damage()), (Default::default(), &[][..]));
+}

@@ -269,6 +269,23 @@ fn a_batch_that_can_never_fit() {
 }
 
 #[test]
+fn a_stream_that_could_not_be_read_again() {
+    let deep = (0..200).fold(serde_json::Value::Null, |inner, _| serde_json::Value::Array(vec![inner]));
+    for (report, reason) in [(deep, "recursion limit"), ("x".repeat(4 << 20).into(), "bytes of JSON")] {
+        let disk = Memory::new();
+        let mut spill = Spill::on(disk.clone(), PLENTY).expect("an empty directory");
+        let before = disk.files();
+        let stream = Arc::new(StreamInfo { report, ..info() });
+        let error = spill.append(&batch(0, &stream)).expect_err("it cannot be kept");
+        assert!(matches!(error, AppendError::Stream { .. }), "{error:?}");
+        assert!(error.to_string().contains(reason), "{error}");
+        assert_eq!(disk.files(), before);
+        spill.append(&plain(0)).expect("another one can");
+        assert_eq!(read_all(&mut spill), [0]);
+    }
+}
+
+#[test]
 fn another_stream_begins_a_segment() {
     let disk = Memory::new();
     let mut spill = Spill::on(disk.clone(), SpillLimits::of(1 << 30)).expect("an empty directory");

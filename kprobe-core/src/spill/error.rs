@@ -58,7 +58,7 @@ pub enum Problem {
     /// The system refuses to do something with a file.
     #[error("{file}: {source}")]
     Io {
-        /// Which file; empty if it is the directory itself.
+        /// Which file, or what was done with the directory.
         file: String,
         /// What the system said.
         source: io::Error,

@@ -36,7 +36,7 @@ impl Folder {
                 DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Problem::Create)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(Problem::NotADirectory),
-            Err(source) => return Err(Problem::Io { file: String::new(), source }),
+            Err(source) => return Err(Problem::Io { file: "look at it".to_owned(), source }),
         }
         let lock = lock(&path.join(names::LOCK))?;
         Ok(Self {
@@ -85,6 +85,11 @@ impl Disk for Folder {
             if let Ok(name) = entry.file_name().into_string()
                 && entry.file_type()?.is_file()
             {
+                if names::first_of(&name).is_some() || name == names::ACK {
+                    // An earlier process may have written it and never synced it.
+                    self.unsynced.insert(name.clone());
+                    self.changed = true;
+                }
                 files.push((name, entry.metadata()?.len()));
             }
         }

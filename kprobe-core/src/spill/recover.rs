@@ -115,7 +115,7 @@ pub(super) fn recover(disk: &mut impl Disk) -> Result<(Queue, Acks, Recovered), 
 }
 
 fn ours(disk: &mut impl Disk) -> Result<Vec<(String, u64)>, Problem> {
-    let mut files = disk.list().map_err(io(""))?;
+    let mut files = disk.list().map_err(io("list of files"))?;
     files.retain(|(name, _)| names::is_ours(name));
     Ok(files)
 }

@@ -158,7 +158,7 @@ impl<D: Disk> Spill<D> {
     /// # Errors
     /// What the system says.
     pub fn sync(&mut self) -> Result<(), SpillError> {
-        self.disk.sync().map_err(|source| self.error("", source))
+        self.disk.sync().map_err(|source| self.error("sync", source))
     }
 
     fn remove_done(&mut self) -> Result<(), SpillError> {

@@ -40,6 +40,8 @@ struct State {
     stuck: bool,
     /// Nothing can be written.
     broken: bool,
+    /// Nothing can be read.
+    unreadable: bool,
 }
 
 impl Memory {
@@ -49,7 +51,8 @@ impl Memory {
 
     pub(crate) fn with(files: Files) -> Self {
         let changes = Vec::new();
-        Self(Rc::new(RefCell::new(State { files, changes, space: usize::MAX, stuck: false, broken: false })))
+        let (space, stuck, broken, unreadable) = (usize::MAX, false, false, false);
+        Self(Rc::new(RefCell::new(State { files, changes, space, stuck, broken, unreadable })))
     }
 
     pub(crate) fn files(&self) -> Files {
@@ -74,6 +77,15 @@ impl Memory {
 
     pub(crate) fn set_broken(&self, broken: bool) {
         self.0.borrow_mut().broken = broken;
+    }
+
+    pub(crate) fn set_unreadable(&self, unreadable: bool) {
+        self.0.borrow_mut().unreadable = unreadable;
+    }
+
+    /// Changes a file behind the spill's back.
+    pub(crate) fn tamper(&self, name: &str, how: impl FnOnce(&mut Vec<u8>)) {
+        how(self.0.borrow_mut().files.get_mut(name).expect("a file"));
     }
 
     fn change(&self, change: Change) -> io::Result<()> {
@@ -150,6 +162,9 @@ impl Disk for Memory {
 
     fn read_at(&mut self, file: &str, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let state = self.0.borrow();
+        if state.unreadable {
+            return Err(io::Error::other("unreadable"));
+        }
         let file = state.files.get(file).ok_or(io::ErrorKind::NotFound)?;
         let rest = file.get(usize::try_from(offset).expect("a short file")..).unwrap_or_default();
         let len = buf.len().min(rest.len());
