@@ -250,3 +250,90 @@ impl Entry {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lz4_flex::block::{compress, decompress};
+    use zerocopy::FromBytes;
+
+    use super::{Packer, unpack};
+    use crate::{
+        decode::Record,
+        event::{BootId, Comm, ProcessKey, Tgid},
+        pipeline::{Batch, BatchBuf, Context},
+        spill::{
+            Position,
+            format::{HEADER, Header, LABELLED},
+        },
+    };
+
+    /// Two records with a context each, as header and payload before compression.
+    fn sample() -> (Header, Vec<u8>) {
+        let mut buf = BatchBuf::default();
+        for name in ["a", "b"] {
+            let context = Context {
+                comm: Comm::from_text(name.as_bytes()),
+                process: Some(ProcessKey { boot: BootId(1), tgid: Tgid(2), start_ns: 3 }),
+                parent: Some(Tgid(4)),
+                container: Some(Arc::from(name)),
+                ..Context::default()
+            };
+            buf.push_enriched(Record::new(&[1; 40]).expect("a record"), context);
+        }
+        let mut packer = Packer::new();
+        let at = Position::default();
+        let Ok(packed) = packer.pack(&buf.take(), 0, at) else { panic!("it is short") };
+        let (header, payload) = Header::read_from_prefix(packed.frame).expect("a header");
+        assert_eq!(packed.frame.len(), HEADER + payload.len());
+        let raw = decompress(payload, header.raw_len as usize).expect("LZ4");
+        (header, raw)
+    }
+
+    /// What a frame with that payload and a header with some change gives.
+    fn of(mut header: Header, raw: &[u8], change: impl FnOnce(&mut Header)) -> Option<Batch> {
+        header.raw_len = u32::try_from(raw.len()).expect("short");
+        change(&mut header);
+        unpack(&header, &compress(raw), None)
+    }
+
+    #[test]
+    fn contents_that_are_not_what_the_header_says() {
+        let (header, raw) = sample();
+        let changed = |change: fn(&mut Header)| of(header, &raw, change);
+        assert!(changed(|_| ()).is_some());
+        assert!(changed(|header| header.records = 1).is_none(), "fewer records");
+        assert!(changed(|header| header.records = 3).is_none(), "more records");
+        assert!(changed(|header| header.flags = LABELLED).is_none(), "an id without a stream");
+        assert!(changed(|header| header.flags = 2).is_none(), "an unknown flag");
+        assert!(changed(|header| header.frames_len -= 8).is_none(), "short frames");
+        assert!(changed(|header| header.frames_len = header.raw_len + 1).is_none(), "long frames");
+        assert!(changed(|header| header.raw_len += 1).is_none(), "fewer bytes than it says");
+        assert!(changed(|header| header.raw_len -= 1).is_none(), "more bytes than it says");
+        let frames = header.frames_len as usize;
+        for len in frames + 1..raw.len() {
+            assert!(of(header, &raw[..len], |_| ()).is_none(), "contexts cut off at {len}");
+        }
+        assert!(of(header, &raw[..frames], |_| ()).is_some(), "no contexts at all");
+        assert!(of(header, &[&raw[..], &[0]].concat(), |_| ()).is_none(), "bytes behind the contexts");
+    }
+
+    #[test]
+    fn any_byte_of_the_contexts_changed() {
+        let (header, raw) = sample();
+        let mut refused = 0;
+        for at in header.frames_len as usize..raw.len() {
+            for mask in [1, 0x80, 0xff] {
+                let mut raw = raw.clone();
+                raw[at] ^= mask;
+                match of(header, &raw, |_| ()) {
+                    Some(batch) => assert_eq!(batch.enriched().flatten().count(), 2),
+                    None => refused += 1,
+                }
+            }
+        }
+        // Every count, length, number and flag.
+        assert!(refused > 30, "{refused}");
+    }
+}
