@@ -15,6 +15,7 @@
 //!    [process]   who was that: comm, parent, container of every event
 //!        |
 //!    [capture]   the same stream as a file, and back
+//!     [spill]    batches that wait on disk for their sink
 //! ```
 //!
 //! Without the default feature `std` only [`abi`] is there, `no_std` and without allocation: kernel programs compile it.
@@ -33,3 +34,5 @@ pub mod process;
 
 #[cfg(feature = "std")]
 pub mod capture;
+#[cfg(all(feature = "std", unix))]
+pub mod spill;

@@ -125,6 +125,11 @@ impl Batch {
         OVERHEAD + self.bytes.len() + contexts * size_of::<Context>()
     }
 
+    /// Those of the records that have one.
+    pub(crate) fn contexts(&self) -> &[Context] {
+        self.contexts.as_deref().map_or(&[], Vec::as_slice)
+    }
+
     /// The frames, shared.
     pub(crate) fn into_frames(self) -> Bytes {
         self.bytes
@@ -139,7 +144,7 @@ impl Batch {
 
     /// The records with their contexts.
     pub fn enriched(&self) -> impl Iterator<Item = Result<Enriched<'_>, FrameError>> {
-        let mut contexts = self.contexts.as_deref().map_or(&[][..], Vec::as_slice).iter();
+        let mut contexts = self.contexts().iter();
         self.records().map(move |record| {
             record.map(|record| Enriched { record, context: contexts.next().unwrap_or(&NO_CONTEXT) })
         })
