@@ -100,6 +100,11 @@ impl Source for Script {
         false
     }
 
+    fn stop(&mut self) {
+        self.leaves_some |= self.polls.len() > 0;
+        self.polls = vec![Poll::default()].into_iter();
+    }
+
     fn leaves_some(&self) -> bool {
         self.leaves_some
     }
@@ -368,7 +373,7 @@ fn sinks_are_flushed_when_it_is_quiet_and_at_the_end() {
     let (sink, _) = store("s");
     let flushed = Arc::clone(&sink.flushed);
     let mut polls = one_by_one(1);
-    polls.extend(vec![Poll { complete_until_ns: 9, ..Poll::default() }; 100_000]);
+    polls.extend(vec![Poll { complete_until_ns: 9, ..Poll::default() }; 10_000_000]);
     let mut run = Pipeline::builder(Script::new(polls, 0))
         .batch(1, Duration::ZERO)
         .sink(sink)

@@ -29,7 +29,7 @@ const FINISHED: &str = "finished";
 /// delivered nor dropped in the books, so flush before drawing them up.
 ///
 /// When a block cannot be written, its records are counted as dropped (`io`), the file is cut back to the last whole
-/// block, and the error is returned once. The next block is tried again: when there is space again, it goes on. A
+/// block, and the error is returned. The next block is tried again: when there is space again, it goes on. A
 /// reader of the capture learns how many records are not in it.
 ///
 /// [`finish`](Sink::finish) writes the trailer with the source's books and brings all of it to storage. Without, the
@@ -42,8 +42,6 @@ pub struct CaptureWriter<M: Medium = File> {
     len: u64,
     /// There may be a part of a chunk behind them.
     torn: bool,
-    /// The last write failed, and that was said.
-    failing: bool,
     /// The end of the capture is written.
     finished: bool,
     block: Block,
@@ -92,7 +90,6 @@ impl<M: Medium> CaptureWriter<M> {
             stream,
             len: start.len() as u64,
             torn: false,
-            failing: false,
             finished: false,
             block: Block::new(),
             packer: Packer::new(),
@@ -178,15 +175,6 @@ impl<M: Medium> CaptureWriter<M> {
             None => drop(self.row.dropped.insert(reason.to_owned(), count)),
         }
     }
-
-    /// The error, if it is news.
-    fn tell(&mut self, result: io::Result<()>) -> Result<(), SinkError> {
-        let known = std::mem::replace(&mut self.failing, result.is_err());
-        match result {
-            Err(error) if !known => Err(sink_error(error)),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl<M: Medium> Sink for CaptureWriter<M> {
@@ -207,8 +195,7 @@ impl<M: Medium> Sink for CaptureWriter<M> {
                 continue;
             }
             if !self.block.has_room(record) {
-                let result = self.write_block();
-                told = told.and(self.tell(result));
+                told = told.and(self.write_block().map_err(sink_error));
             }
             self.block.push(record);
         }
@@ -219,8 +206,7 @@ impl<M: Medium> Sink for CaptureWriter<M> {
         if self.block.records == 0 {
             return Ok(());
         }
-        let result = self.write_block().and_then(|()| self.medium.flush());
-        self.tell(result)
+        self.write_block().and_then(|()| self.medium.flush()).map_err(sink_error)
     }
 
     /// A second of the stream at most is lost if the recording is killed; a flush ends a block.

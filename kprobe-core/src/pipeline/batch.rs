@@ -30,9 +30,9 @@ struct Label {
 /// from a spill that a killed agent left. It stays with the batch on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId {
-    /// A random number of the pipeline that made it.
+    /// A random number of the pipeline that made it, another for its raw sinks.
     pub run: u128,
-    /// Its place among that pipeline's batches, from 0 on.
+    /// Its place among those that the sink was meant to get, from 0 on.
     pub seq: u64,
 }
 
@@ -177,7 +177,7 @@ pub struct BatchBuf {
 }
 
 /// Buffers that may come back; with more batches under way than these hold, memory is taken anew.
-const MOST_RETIRED: usize = 64;
+const MOST_RETIRED: usize = 16;
 
 impl BatchBuf {
     /// Has room for so many bytes of frames.
@@ -194,16 +194,24 @@ impl BatchBuf {
         if !self.bytes.is_empty() {
             return self.bytes.reserve(bytes);
         }
-        if self.retired.len() == MOST_RETIRED {
-            self.retired.pop_front();
+        if self.bytes.capacity() > 0 {
+            if self.retired.len() == MOST_RETIRED {
+                self.retired.pop_front();
+            }
+            self.retired.push_back(std::mem::take(&mut self.bytes));
         }
-        self.retired.push_back(std::mem::take(&mut self.bytes));
         // Several batches share a buffer, and records may come in one go where a batch was almost full.
         let room = 2 * bytes;
-        self.bytes = match self.retired.front_mut().is_some_and(|oldest| oldest.try_reclaim(room)) {
-            true => self.retired.pop_front().unwrap_or_default(),
-            false => BytesMut::with_capacity(room),
-        };
+        // One that a slow sink holds, or that turned out too small, is not asked first the next time.
+        for _ in 0..self.retired.len() {
+            let Some(mut oldest) = self.retired.pop_front() else { break };
+            if oldest.try_reclaim(room) {
+                self.bytes = oldest;
+                return;
+            }
+            self.retired.push_back(oldest);
+        }
+        self.bytes = BytesMut::with_capacity(room);
     }
 
     /// Appends a record. Its context is empty if others of the batch have one.

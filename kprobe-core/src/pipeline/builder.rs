@@ -8,6 +8,7 @@ use super::{
     drain::Drain,
     driver::{Pace, Phase},
 };
+use crate::spill::SpillError;
 
 /// Puts a [`Pipeline`] together.
 #[must_use = "it does nothing before it is built"]
@@ -18,6 +19,27 @@ pub struct PipelineBuilder<S> {
     raw: Vec<(Box<dyn Sink + Send>, SinkOptions)>,
     sinks: Vec<(Box<dyn Sink + Send>, SinkOptions)>,
     pace: Pace,
+}
+
+/// A pipeline cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The directory that a sink is to spill into cannot be used.
+    #[error("{sink}: {error}")]
+    Spill {
+        /// Name of the sink.
+        sink: String,
+        /// What is wrong with it.
+        #[source]
+        error: SpillError,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread for a sink: {0}")]
+    Thread(#[source] io::Error),
+    /// The system has no random number to tell this pipeline's batches from others'.
+    #[error("the system gives no random number: {0}")]
+    Random(#[source] io::Error),
 }
 
 /// Troubles that wait to be asked for; more are not told.
@@ -98,10 +120,9 @@ impl<S: Source> PipelineBuilder<S> {
     /// Starts a thread for each sink.
     ///
     /// # Errors
-    /// A thread cannot be started, or the system has no random number.
-    pub fn build(self) -> io::Result<Pipeline<S>> {
-        let mut run = [0; 16];
-        getrandom::fill(&mut run)?;
+    /// See [`BuildError`].
+    pub fn build(self) -> Result<Pipeline<S>, BuildError> {
+        let next = [first_id()?, first_id()?];
         let (report, reports) = unbounded();
         let (trouble, troubles) = bounded(MOST_TROUBLES);
         let ears = Ears { reports: report, troubles: trouble };
@@ -123,16 +144,23 @@ impl<S: Source> PipelineBuilder<S> {
             buf: BatchBuf::default(),
             opened_ns: None,
             drain: Drain::default(),
-            next: BatchId { run: u128::from_ne_bytes(run), seq: 0 },
+            next,
             reports,
             troubles,
             deadline: None,
             end: None,
+            source_ended: false,
             phase: Phase::Running,
             heard: Vec::new(),
             is_late: false,
         })
     }
+}
+
+fn first_id() -> Result<BatchId, BuildError> {
+    let mut run = [0; 16];
+    getrandom::fill(&mut run).map_err(|error| BuildError::Random(error.into()))?;
+    Ok(BatchId { run: u128::from_ne_bytes(run), seq: 0 })
 }
 
 /// Numbers the sinks of one name.

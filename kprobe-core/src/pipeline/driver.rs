@@ -3,8 +3,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use crossbeam_channel::{Receiver, after, never};
 
 use super::{
-    Batch, BatchBuf, BatchId, GapReport, Ledger, Merge, PipelineBuilder, ProbeRow, SinkRow, SinkStatus,
-    Source, SourceError, Stage, StageRow, StreamInfo, Trouble,
+    Batch, BatchBuf, BatchId, GapReport, Ledger, Merge, PipelineBuilder, ProbeRow, SinkError, SinkRow,
+    SinkStatus, Source, SourceError, Stage, StageRow, StreamInfo, Trouble,
     delivery::{Ending, Outlet, Report, Said},
     drain::{Drain, Left},
 };
@@ -29,13 +29,15 @@ use super::{
 /// # -> Result<(), Box<dyn std::error::Error>> {
 /// let table = ProcessTable::new(source.info().boot);
 /// let mut pipeline = Pipeline::builder(source).merge(Default::default()).stage(table).sink(sink).build()?;
-/// pipeline.drive(|| stop.load(Ordering::Relaxed), |trouble| eprintln!("{trouble}"))?;
+/// let driven = pipeline.drive(|| stop.load(Ordering::Relaxed), |trouble| eprintln!("{trouble}"));
+/// // Also if the source failed: what it gave goes to the sinks.
 /// let done = pipeline.finish();
 /// assert_eq!(done.ledger.balance, 0);
+/// driven?;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "what was not finished is not delivered"]
+#[must_use = "what was not finished is not waited for"]
 pub struct Pipeline<S> {
     pub(super) source: S,
     pub(super) stream: Arc<StreamInfo>,
@@ -49,12 +51,15 @@ pub struct Pipeline<S> {
     /// When the first record came into the buffer, by the stream's clock.
     pub(super) opened_ns: Option<u64>,
     pub(super) drain: Drain,
-    pub(super) next: BatchId,
+    /// Those of raw sinks and those of the others: each sink gets every number.
+    pub(super) next: [BatchId; 2],
     pub(super) reports: Receiver<Report>,
     pub(super) troubles: Receiver<Trouble>,
     /// Fires when the time to shut down is over.
     pub(super) deadline: Option<Receiver<std::time::Instant>>,
     pub(super) end: Option<End>,
+    /// The source has said that there is no more.
+    pub(super) source_ended: bool,
     pub(super) phase: Phase,
     /// Of each sink, whether it has said what is waited for.
     pub(super) heard: Vec<bool>,
@@ -104,13 +109,32 @@ pub enum End {
     NoSinkLeft,
 }
 
+/// Whether a pipeline is to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// It goes on.
+    #[default]
+    No,
+    /// There is nothing more to record. What was recorded is to be delivered, however long it takes.
+    AtLeisure,
+    /// It is to end within the time to shut down.
+    InTime,
+}
+
+impl From<bool> for Stop {
+    /// `true` is [`InTime`](Self::InTime).
+    fn from(stop: bool) -> Self {
+        if stop { Self::InTime } else { Self::No }
+    }
+}
+
 /// What one step did.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Step {
     /// Records that left the source's buffer for the sinks.
     pub records: u64,
-    /// The pipeline is over, for this reason. Further steps only wait for sinks that are behind.
+    /// Everything was delivered that will be, and this was the reason to end. Further steps do nothing.
     pub end: Option<End>,
     /// A sink that is to be waited for has no room: the source was not asked.
     pub blocked: bool,
@@ -127,7 +151,7 @@ pub struct Finished {
     pub ledger: Ledger,
     /// Gaps in the record numbers of each CPU beside the kernel's count of losses.
     pub gaps: Vec<GapReport>,
-    /// Why it was over; `None` if it was stopped.
+    /// Why it was over; `None` if it was finished before the source had given everything.
     pub end: Option<End>,
     /// Why the stream is not whole; `None` if it is, as far as is known.
     pub incomplete: Option<String>,
@@ -173,38 +197,41 @@ impl<S: Source> Pipeline<S> {
             }
         };
         self.note_ends();
-        step.troubles.extend(self.troubles.try_iter());
         polled?;
+        step.troubles.extend(self.troubles.try_iter());
         if self.phase == Phase::Done {
             step.end.clone_from(&self.end);
         }
         Ok(step)
     }
 
-    /// Steps until the end. Before each step `stop` is asked; when it is true for the first time the source is stopped, and
-    /// what it still has goes its way, as long as the time to shut down allows. `trouble` gets each trouble of a sink as it is
-    /// told.
+    /// Steps until the end. Before each step `stop` is asked. When it says so for the first time the source is stopped, and
+    /// what it still has goes its way; from [`Stop::InTime`] or `true` on as long as the time to shut down allows. Otherwise, also
+    /// when the source ends by itself, sinks are waited for however long they take, even one that is gone: keep `stop`
+    /// able to say so. `trouble` gets each trouble of a sink as it is told.
     ///
     /// # Errors
     /// The source could not go on; what it gave before has gone its way, and the pipeline can be finished.
-    pub fn drive(
+    pub fn drive<T: Into<Stop>>(
         &mut self,
-        mut stop: impl FnMut() -> bool,
+        mut stop: impl FnMut() -> T,
         mut trouble: impl FnMut(&Trouble),
     ) -> Result<(), SourceError> {
         let mut over = never();
-        let mut stopped = false;
+        let mut asked = Stop::No;
         loop {
-            if !stopped && stop() {
-                stopped = true;
-                self.source.stop();
+            if asked != Stop::InTime {
+                let now: Stop = stop().into();
+                if asked == Stop::No && now != Stop::No {
+                    self.source.stop();
+                }
+                asked = asked.max(now);
+            }
+            if asked == Stop::InTime || matches!(self.end, Some(End::Closed { .. } | End::NoSinkLeft)) {
                 over = self.begin_shutdown();
             }
             let step = self.step()?;
             step.troubles.iter().for_each(&mut trouble);
-            if matches!(self.end, Some(End::Closed { .. } | End::NoSinkLeft)) {
-                over = self.begin_shutdown();
-            }
             // The message stays for `finish`.
             if step.end.is_some() || !over.is_empty() {
                 return Ok(());
@@ -226,24 +253,26 @@ impl<S: Source> Pipeline<S> {
     }
 
     /// Lets go what is held, waits for the sinks within the time to shut down, and draws up the books. What a source that is
-    /// not at its end still has, and what sinks have not delivered, is counted as dropped for `shutdown`.
+    /// not at its end still has, and what sinks have not delivered, is counted as dropped for `shutdown`. A sink that is in
+    /// the middle of a call then is left alone on its thread, and what it does in that call is in no book.
+    ///
+    /// It takes the time to shut down at most, and a second more for sinks to flush and one to write their ends.
     pub fn finish(mut self) -> Finished {
         let over = self.begin_shutdown();
-        let mut last = never();
+        let mut last: Receiver<_> = never();
         if self.phase == Phase::Running {
             self.phase = Phase::Releasing(None);
         }
         while self.phase != Phase::Done {
-            let late = over.try_recv().is_ok();
-            if late {
+            if !self.is_late && !over.is_empty() {
+                self.is_late = true;
                 last = after(LAST.min(self.pace.shutdown));
             }
-            let too_late = last.try_recv().is_ok();
-            if self.is_late || late {
-                self.is_late = true;
+            if self.is_late {
                 self.outlets.iter_mut().filter(|outlet| outlet.is_blocked()).for_each(Outlet::abandon);
             }
-            if too_late {
+            // The messages stay, so that it does not matter when they are looked at.
+            if !last.is_empty() {
                 self.abandon_unheard();
             }
             self.make_room(SLICE);
@@ -252,21 +281,30 @@ impl<S: Source> Pipeline<S> {
                 self.advance(SLICE);
             }
         }
+        self.await_kept();
         let ledger = self.books(Left::Behind);
         let incomplete = self.source.incomplete();
         let ending = Arc::new(Ending { ledger: ledger.clone(), incomplete: incomplete.clone() });
         let alive = self.outlets.iter().filter(|outlet| !outlet.is_abandoned());
         alive.for_each(|outlet| outlet.finish(&ending));
         self.heard = self.outlets.iter().map(Outlet::is_abandoned).collect();
+        // What is left of the time to shut down, or a second.
         let last = after(LAST);
-        while self.is_unheard() && last.is_empty() {
+        while self.is_unheard() && (last.is_empty() || !self.is_late && over.is_empty()) {
             self.listen(Said::Finished, SLICE);
         }
 
         let sinks = self.sinks();
         let gaps = self.drain.gaps.report(&ledger.probes, |cpu| self.source.next_seq(cpu));
-        self.outlets.into_iter().for_each(Outlet::join);
-        let troubles = self.troubles.try_iter().collect();
+        let mut troubles: Vec<_> = self.troubles.try_iter().collect();
+        for (outlet, ended) in self.outlets.into_iter().zip(self.heard) {
+            if !ended {
+                let error = SinkError::lossy("it did not write its end in time");
+                troubles.push(Trouble { sink: outlet.name().to_owned(), error });
+            }
+            let ended = ended && !outlet.is_abandoned();
+            outlet.join(ended);
+        }
         Finished { ledger, gaps, end: self.end, incomplete, troubles, sinks }
     }
 
@@ -289,7 +327,7 @@ impl<S: Source> Pipeline<S> {
             }
             Phase::Releasing(Some(_)) => {
                 self.phase = Phase::Flushing;
-                self.outlets.iter().for_each(Outlet::flush);
+                self.outlets.iter_mut().for_each(Outlet::flush);
                 self.heard = self.outlets.iter().map(Outlet::is_abandoned).collect();
             }
             Phase::Flushing if self.is_unheard() => self.listen(Said::Flushed, longest),
@@ -331,18 +369,22 @@ impl<S: Source> Pipeline<S> {
         match &polled {
             Ok(polled) => {
                 self.drain.complete_until_ns = polled.complete_until_ns;
-                self.end = polled.end.then_some(End::Source);
+                if polled.end {
+                    self.source_ended = true;
+                    self.end.get_or_insert(End::Source);
+                    self.phase = Phase::Releasing(None);
+                }
             }
-            Err(_) => self.end = Some(End::SourceFailed),
-        }
-        if self.end.is_some() {
-            self.phase = Phase::Releasing(None);
+            Err(_) => {
+                self.end = Some(End::SourceFailed);
+                self.phase = Phase::Releasing(None);
+            }
         }
         let now_ns = self.drain.complete_until_ns;
         let quiet = self.buf.len() == before;
         let opened_ns = *self.opened_ns.get_or_insert(now_ns);
         let is_old = Duration::from_nanos(now_ns.saturating_sub(opened_ns)) >= self.pace.batch_age;
-        if quiet || is_old || self.buf.len() >= self.pace.batch_bytes || self.end.is_some() {
+        if quiet || is_old || self.buf.len() >= self.pace.batch_bytes || self.phase != Phase::Running {
             *records = self.close_batch();
         }
         polled.map(drop)
@@ -389,8 +431,9 @@ impl<S: Source> Pipeline<S> {
         if batch.is_empty() || to.is_empty() {
             return;
         }
-        let batch = batch.clone().labelled(self.next, &self.stream);
-        self.next.seq += 1;
+        let next = &mut self.next[usize::from(to.start >= self.raw)];
+        let batch = batch.clone().labelled(*next, &self.stream);
+        next.seq += 1;
         let records = batch.count();
         self.outlets[to].iter_mut().for_each(|outlet| outlet.give(&batch, records));
     }
@@ -401,18 +444,30 @@ impl<S: Source> Pipeline<S> {
 
     /// Waits for a sink that has no room, for `longest` at most.
     fn make_room(&mut self, longest: Duration) {
+        let mut longest = longest;
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.is_blocked()) {
-            outlet.unblock(longest);
+            outlet.unblock(std::mem::take(&mut longest));
         }
     }
 
     fn begin_shutdown(&mut self) -> Receiver<std::time::Instant> {
+        self.outlets.iter_mut().for_each(Outlet::hurry);
         self.deadline.get_or_insert_with(|| after(self.pace.shutdown)).clone()
+    }
+
+    /// Waits for what abandoned sinks keep on disk. If the disk hangs, it is not in the books.
+    fn await_kept(&mut self) {
+        self.heard = self.outlets.iter().map(|outlet| !(outlet.is_abandoned() && outlet.keeps())).collect();
+        let last = after(LAST);
+        while self.is_unheard() && last.is_empty() {
+            self.listen(Said::Kept, SLICE);
+        }
+        self.outlets.iter().filter(|outlet| outlet.is_abandoned()).for_each(Outlet::close);
     }
 
     /// The first reason to end stays.
     fn note_ends(&mut self) {
-        if self.end.is_some() {
+        if self.end.is_some() || self.phase != Phase::Running {
             return;
         }
         let closed = self.outlets.iter().find(|outlet| outlet.ends_pipeline && outlet.is_closed());
@@ -421,14 +476,20 @@ impl<S: Source> Pipeline<S> {
             None if self.outlets.is_empty() || !self.outlets.iter().all(Outlet::is_over) => None,
             None => Some(End::NoSinkLeft),
         };
-        if self.end.is_some() {
-            self.phase = Phase::Releasing(None);
+        match self.end {
+            Some(End::NoSinkLeft) => {
+                self.source.stop();
+                self.phase = Phase::Releasing(None);
+            }
+            // The others get what the source still has.
+            Some(_) => self.source.stop(),
+            None => {}
         }
     }
 
     fn books(&self, left: Left) -> Ledger {
         let probes = self.source.probes();
-        let all_came = self.end == Some(End::Source) && !self.source.leaves_some();
+        let all_came = self.source_ended && !self.source.leaves_some();
         let left = if all_came { Left::Nothing } else { left };
         let mut drain = self.drain.row(probes.iter().map(ProbeRow::drained).sum(), left);
         drain.counts.extend(self.source.counts());

@@ -89,9 +89,13 @@ pub struct SinkRow {
     pub delivered: u64,
     /// Records it dropped, by reason.
     pub dropped: Drops,
-    /// Records that wait for it, or that it has not brought to their destination yet; 0 at the end.
+    /// Records that wait for it, or that it has not brought to their destination yet; at the end those that are on disk for the
+    /// next time, and 0 without a spill.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub held: u64,
+    /// Records that an earlier run left on disk for it; they are no part of what it was given now.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recovered: u64,
 }
 
 impl Ledger {
@@ -123,7 +127,8 @@ impl Ledger {
             let given = taps.get(&sink.sink).map_or(flow, |tap| {
                 stages.iter().find(|stage| stage.stage == *tap).map_or(drained, |stage| stage.delivered)
             });
-            balance += given.abs_diff(sink.received) + sink.received.abs_diff(sink.accounted());
+            balance += given.abs_diff(sink.received);
+            balance += (sink.received + sink.recovered).abs_diff(sink.accounted());
         }
         Self { probes, stages, sinks, taps, undecodable, uncounted: 0, balance }
     }
@@ -170,7 +175,7 @@ impl StageRow {
 }
 
 impl SinkRow {
-    /// Everything that can have become of a record; equal to `received`.
+    /// Everything that can have become of a record; equal to `received` and `recovered` together.
     #[must_use]
     pub fn accounted(&self) -> u64 {
         self.delivered + self.held + self.dropped.values().sum::<u64>()
@@ -261,8 +266,14 @@ mod tests {
         };
         let mut stages = [first, second];
         let tapped = SinkRow { sink: "tapped".to_owned(), received: 85, delivered: 85, ..SinkRow::default() };
-        let last =
-            SinkRow { sink: "last".to_owned(), received: 80, delivered: 48, dropped: drops(30), held: 2 };
+        let last = SinkRow {
+            sink: "last".to_owned(),
+            received: 80,
+            delivered: 51,
+            dropped: drops(30),
+            held: 2,
+            recovered: 3,
+        };
         let mut sinks = [tapped, last];
         lie(&mut probe, &mut stages, &mut sinks);
         let taps = BTreeMap::from([("tapped".to_owned(), "first".to_owned())]);
@@ -281,8 +292,9 @@ mod tests {
         assert_eq!(balance(|_, _, sinks| sinks[1].delivered += 3), 3);
         assert_eq!(balance(|_, _, sinks| sinks[0].dropped = drops(4)), 4);
         assert_eq!(balance(|_, _, sinks| (sinks[0].received, sinks[0].delivered) = (84, 84)), 1);
-        assert_eq!(balance(|_, _, sinks| (sinks[1].received, sinks[1].delivered) = (85, 53)), 5);
+        assert_eq!(balance(|_, _, sinks| (sinks[1].received, sinks[1].delivered) = (85, 56)), 5);
         assert_eq!(balance(|_, _, sinks| sinks[1].held = 0), 2);
+        assert_eq!(balance(|_, _, sinks| sinks[1].recovered = 0), 3);
         // Stages, in each of their columns.
         assert_eq!(balance(|_, stages, _| stages[0].held = 0), 1);
         assert_eq!(balance(|_, stages, _| stages[0].undecodable = 0), 2);

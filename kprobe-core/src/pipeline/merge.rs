@@ -118,7 +118,9 @@ impl Merge {
 
     /// A batch in order, and after all earlier ones but for late records.
     pub fn pop(&mut self) -> Option<Batch> {
-        self.ready.pop_front()
+        let batch = self.ready.pop_front()?;
+        self.count.delivered += batch.count();
+        Some(batch)
     }
 
     /// Lets everything go: there will be no more, or it will not be waited for.
@@ -140,7 +142,7 @@ impl Merge {
             received: self.count.received,
             delivered: self.count.delivered,
             undecodable: self.count.bad_frames,
-            held: self.held.iter().map(|run| run.records).sum(),
+            held: self.held.iter().map(|run| run.records).chain(self.ready.iter().map(Batch::count)).sum(),
             counts: counts
                 .into_iter()
                 .filter(|(_, n)| *n > 0)
@@ -162,7 +164,6 @@ impl Merge {
 
     fn let_go(&mut self, run: Sorted) {
         self.left = self.left.max(run.last);
-        self.count.delivered += run.records;
         self.ready.push_back(run.into_batch());
     }
 

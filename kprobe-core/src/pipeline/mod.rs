@@ -21,9 +21,9 @@ mod builder;
 mod driver;
 
 pub use batch::{Batch, BatchBuf, BatchId, Context, Enriched};
-pub use builder::PipelineBuilder;
+pub use builder::{BuildError, PipelineBuilder};
 pub use delivery::{Health, Policy, Retry, SinkOptions, SinkStatus, Trouble};
-pub use driver::{End, Finished, Pipeline, Step};
+pub use driver::{End, Finished, Pipeline, Step, Stop};
 pub use gaps::{GapReport, Gaps, Observed};
 pub use info::{Clocks, StreamInfo};
 pub(crate) use ledger::is_zero;

@@ -10,6 +10,8 @@ use kprobe_core::{
 };
 use zerocopy::{Immutable, IntoBytes};
 
+pub(crate) mod counted;
+
 pub(crate) fn info() -> StreamInfo {
     StreamInfo {
         host: "test".to_owned(),

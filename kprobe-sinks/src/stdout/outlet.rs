@@ -210,7 +210,7 @@ impl<W: Write> Outlet<W> {
             received: self.books.received,
             delivered: self.books.delivered,
             dropped,
-            held: 0,
+            ..SinkRow::default()
         }
     }
 

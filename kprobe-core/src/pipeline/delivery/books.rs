@@ -21,6 +21,14 @@ pub(super) struct Entries {
     dropped: Drops,
     /// What the sink says of those given, if it counts for itself.
     tally: Option<Tally>,
+    /// Those that an earlier run left on disk for this one.
+    recovered: u64,
+    /// Of those not settled, the ones that are on disk.
+    kept: u64,
+    /// Bytes that these take, with what is around them.
+    pub(super) kept_bytes: u64,
+    /// What is not delivered waits on disk instead of being dropped.
+    keeps: bool,
     /// Something was given since the last flush.
     pub(super) dirty: bool,
     /// The books were drawn up, whatever the sink still does.
@@ -40,6 +48,12 @@ pub(crate) mod reason {
     pub(crate) const FAILED: &str = "failed";
     /// It was time to end.
     pub(crate) const SHUTDOWN: &str = "shutdown";
+    /// The spill had reached its limit.
+    pub(crate) const SPILL_FULL: &str = "spill_full";
+    /// The spill could not be written.
+    pub(crate) const SPILL_IO: &str = "spill_io";
+    /// It was in the spill, and could not be read again.
+    pub(crate) const SPILL_DAMAGED: &str = "spill_damaged";
 }
 
 impl Books {
@@ -75,10 +89,47 @@ impl Entries {
         }
     }
 
+    /// An earlier run left these, and from here on nothing is dropped that can be kept.
+    pub(super) fn recover(&mut self, records: u64) {
+        self.recovered += records;
+        self.waiting += records;
+        self.keeps = true;
+    }
+
+    /// Given, but it will neither arrive nor be kept.
+    pub(super) fn lose(&mut self, records: u64, reason: &str) {
+        if self.closed {
+            return;
+        }
+        // Some of it may still be on its way to the sink, which gets it no more.
+        let given = records.min(self.open() - self.waiting);
+        self.waiting -= records - given;
+        self.drop_for(reason, records);
+        if self.tally.is_none() {
+            self.settled += given;
+        }
+    }
+
+    /// The sink has lost some of what it was given, and does not say how much.
+    pub(super) fn lose_uncounted(&mut self, reason: &str) {
+        if self.tally.is_none() {
+            self.lose(self.given - self.settled, reason);
+        }
+    }
+
+    /// So much is on disk now.
+    pub(super) fn keep(&mut self, records: u64, bytes: u64) {
+        if !self.closed {
+            (self.kept, self.kept_bytes) = (records, bytes);
+        }
+    }
+
     /// Waited, and is given now. `false` if it must not be: the sink is over, or nobody counts it any more.
     pub(super) fn give(&mut self, records: u64) -> bool {
         if let Some(reason) = self.over {
-            self.refuse(records, reason);
+            if !self.keeps {
+                self.refuse(records, reason);
+            }
             return false;
         }
         if !self.closed {
@@ -91,6 +142,7 @@ impl Entries {
 
     /// What the sink says of what it was given.
     pub(super) fn note(&mut self, tally: Option<Tally>) {
+        // What happens after the books were drawn up is nobody's.
         if !self.closed {
             self.tally = tally;
         }
@@ -110,7 +162,8 @@ impl Entries {
 
     /// Nothing given so far will be flushed any more.
     pub(super) fn give_up(&mut self, reason: &str) {
-        if self.closed {
+        // What is kept still waits, whoever it was given to.
+        if self.closed || self.keeps {
             return;
         }
         self.dirty = false;
@@ -125,10 +178,29 @@ impl Entries {
 
     /// The end: whatever waits or was given and not flushed is dropped, and nothing more is counted.
     pub(super) fn close(&mut self, reason: &str) {
+        if !matches!(self.health, Health::Ended(_)) {
+            self.health = Health::Ended("it was time to end".to_owned());
+        }
+        if self.keeps && !self.closed {
+            let open = self.open();
+            let rest = open.saturating_sub(self.kept);
+            self.drop_for(reason, rest);
+            (self.waiting, self.settled, self.dirty) = (open - rest, self.given, false);
+            self.closed = true;
+        }
         let waiting = self.waiting;
         self.refuse(waiting, reason);
         self.give_up(reason);
         self.closed = true;
+    }
+
+    /// Waiting, or given and not settled.
+    fn open(&self) -> u64 {
+        let unsettled = match &self.tally {
+            Some(tally) => self.given.saturating_sub(tally.settled() + self.dropped_of_given()),
+            None => self.given - self.settled,
+        };
+        self.waiting + unsettled
     }
 
     fn drop_for(&mut self, reason: &str, records: u64) {
@@ -142,7 +214,7 @@ impl Entries {
 
     /// Of those given, the ones dropped on this side.
     fn dropped_of_given(&self) -> u64 {
-        self.dropped.values().sum::<u64>() - (self.received - self.waiting - self.given)
+        self.dropped.values().sum::<u64>() - (self.received + self.recovered - self.waiting - self.given)
     }
 
     fn row(&self, name: &str) -> SinkRow {
@@ -152,6 +224,7 @@ impl Entries {
             delivered: self.delivered,
             dropped: self.dropped.clone(),
             held: self.waiting,
+            recovered: self.recovered,
         };
         let Some(tally) = &self.tally else {
             row.held += self.given - self.settled;

@@ -58,6 +58,11 @@ impl Budget {
         self.shared.waiting.store(false, Ordering::Relaxed);
     }
 
+    /// At least half of it is free.
+    pub(super) fn is_half_empty(&self) -> bool {
+        self.used() <= self.shared.most / 2
+    }
+
     /// Bytes that are taken.
     pub(super) fn used(&self) -> usize {
         self.shared.used.load(Ordering::Relaxed)

@@ -6,6 +6,14 @@
 //!     |  budget: bytes waiting    |
 //!     +--------- books -----------+
 //! ```
+//!
+//! With [`Policy::Spill`] there is a thread between the two, which alone touches the disk:
+//!
+//! ```text
+//!  [outlet] --- queue -> [spiller] --- a few batches -> [worker] -> Sink
+//!                         |     ^                          |
+//!                        Spill  +------ what arrived ------+
+//! ```
 
 mod sync {
     //! What `budget.rs` is made of. `budget_loom.rs`, a test of the benches' package, compiles it over loom's.
@@ -21,6 +29,7 @@ mod books;
 mod budget;
 mod options;
 mod outlet;
+mod spiller;
 mod worker;
 
 pub use options::{Policy, Retry, SinkOptions};
@@ -50,8 +59,10 @@ pub struct SinkStatus {
     pub sink: String,
     /// How it stands.
     pub health: Health,
-    /// Bytes of records and their contexts that wait for it, or that it works on.
+    /// Bytes of records and their contexts that wait in its queue, or that it works on.
     pub waiting_bytes: usize,
+    /// Bytes of all files of its spill; 0 without one.
+    pub spilled_bytes: u64,
 }
 
 /// Something went wrong at a sink.
@@ -71,7 +82,10 @@ pub struct Trouble {
 enum Message {
     Parcel(Parcel),
     /// Everything before this is to be flushed, and that is to be said.
-    Flush,
+    Flush {
+        /// Records that found no room since the last parcel.
+        missed: u64,
+    },
     Finish(std::sync::Arc<Ending>),
 }
 
@@ -82,8 +96,10 @@ struct Parcel {
     records: u64,
     /// Records before it that found no room.
     missed: u64,
-    /// Given back when the sink is done with the batch.
-    _permit: Permit,
+    /// Given back when the sink is done with the batch, or when it waits elsewhere.
+    _permit: Option<Permit>,
+    /// Its place among those of a spilling sink, to be told when it has arrived.
+    number: u64,
 }
 
 /// What a sink gets to know at the end.
@@ -93,11 +109,22 @@ pub(super) struct Ending {
     pub(super) incomplete: Option<String>,
 }
 
+/// What the thread of a sink that spills says to the one that reads from disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// Everything up to the parcel of this number has arrived.
+    UpTo(u64),
+    /// A flush was dealt with.
+    Flushed,
+}
+
 /// What a sink's thread says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     /// Everything before the last [`Message::Flush`] is flushed, or the sink is over.
     Flushed,
+    /// What could not be delivered in time is on disk.
+    Kept,
     /// [`Message::Finish`] was dealt with.
     Finished,
 }

@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 /// How a sink is served. The defaults suit most sinks:
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::{path::PathBuf, time::Duration};
 /// use kprobe_core::pipeline::{Policy, Retry, SinkOptions};
 ///
 /// let patient = SinkOptions::default()
@@ -30,6 +30,16 @@ pub enum Policy {
     Block,
     /// It is dropped for this sink (`queue_full`), and nobody else notices.
     DropNewest,
+    /// It waits on disk, and all that come after it, until the sink takes them, in their order. What waits survives the end of
+    /// the program, a `kill -9` included, and goes first the next time; see [`Spill`](crate::spill::Spill). Dropped is
+    /// what has no room there either (`spill_full`), what the disk does not take (`spill_io`), and what comes faster than the
+    /// disk takes it (`queue_full`).
+    Spill {
+        /// A directory of this sink alone; made if it is not there.
+        dir: PathBuf,
+        /// Bytes that all files in it may take.
+        max_bytes: u64,
+    },
 }
 
 /// How long to wait before something that failed is tried again: twice as long each time, and a random part of that more, so

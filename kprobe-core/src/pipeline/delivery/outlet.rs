@@ -1,6 +1,5 @@
 use std::{
     convert::Infallible,
-    io,
     sync::Arc,
     thread::{Builder, JoinHandle},
     time::Duration,
@@ -12,9 +11,13 @@ use super::{
     Ending, Message, Parcel, Policy, Report, SinkOptions, SinkStatus, Trouble,
     books::{Books, reason},
     budget::Budget,
-    worker::Worker,
+    spiller::{Ends, Spiller},
+    worker::{Calls, Worker},
 };
-use crate::pipeline::{Batch, Sink, SinkRow};
+use crate::{
+    pipeline::{Batch, BuildError, Sink, SinkRow},
+    spill::{Spill, SpillLimits},
+};
 
 /// The pipeline's end of a sink.
 #[derive(Debug)]
@@ -30,10 +33,19 @@ pub(crate) struct Outlet {
     blocked: Option<(Batch, u64)>,
     /// Records that found no room since the last parcel.
     missed: u64,
+    /// The queue was full, and is not half empty yet.
+    overflows: bool,
+    /// Gone when it is time to end soon.
+    leisure: Option<Sender<Infallible>>,
     /// Gone when nobody waits for the sink any more.
     alive: Option<Sender<Infallible>>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
+    /// What is not delivered is kept on disk.
+    keeps: bool,
 }
+
+/// Batches between the disk and a sink.
+const READ_AHEAD: usize = 4;
 
 /// Where the threads of all sinks speak to.
 #[derive(Clone, Debug)]
@@ -52,16 +64,51 @@ impl Outlet {
         options: &SinkOptions,
         waits: bool,
         ears: Ears,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, BuildError> {
         let (queue, input) = unbounded();
         let (alive, abandoned) = bounded(0);
+        let (leisure, hurry) = bounded(0);
         let books = Books::default();
-        let worker =
-            Worker::new(at, name.clone(), sink, input, abandoned, books.clone(), options.retry, ears);
-        // The kernel keeps 15 bytes of it.
-        let thread = Builder::new().name(format!("kp-{name}")).spawn(move || worker.run())?;
+        let mut threads = Vec::new();
+        let mut start = |name: String, run: Box<dyn FnOnce() + Send>| {
+            // The kernel keeps 15 bytes of it, and a zero is its end.
+            let name = name.replace('\0', "");
+            threads.push(Builder::new().name(name).spawn(run).map_err(BuildError::Thread)?);
+            Ok(())
+        };
+        let (input, arrived) = match &options.policy {
+            Some(Policy::Spill { dir, max_bytes }) => {
+                let spill = Spill::open(dir, SpillLimits::of(*max_bytes))
+                    .map_err(|error| BuildError::Spill { sink: name.clone(), error })?;
+                let (output, rest) = bounded(READ_AHEAD);
+                let (tell, arrived) = unbounded();
+                let ends = Ends { input, output, arrived, abandoned: abandoned.clone() };
+                let (own, most) = (books.clone(), options.queue_bytes);
+                let spiller = Spiller::new(at, name.clone(), spill, own, ears.clone(), most);
+                start(format!("kp-spill-{name}"), Box::new(move || spiller.run(ends)))?;
+                (rest, Some(tell))
+            }
+            _ => (input, None),
+        };
+        let keeps = arrived.is_some();
+        let worker = Worker {
+            at,
+            name: name.clone(),
+            flush_every: sink.flush_every(),
+            sink: Some(sink),
+            input,
+            calls: Calls { hurry, abandoned },
+            books: books.clone(),
+            retry: options.retry,
+            ears,
+            arrived,
+            last: 0,
+            told: None,
+        };
+        start(format!("kp-{name}"), Box::new(move || worker.run()))?;
         Ok(Self {
             name,
+            keeps,
             waits: options.policy.as_ref().map_or(waits, |policy| *policy == Policy::Block),
             ends_pipeline: options.ends_pipeline,
             budget: Budget::new(options.queue_bytes),
@@ -69,8 +116,10 @@ impl Outlet {
             books,
             blocked: None,
             missed: 0,
+            overflows: false,
+            leisure: Some(leisure),
             alive: Some(alive),
-            thread,
+            threads,
         })
     }
 
@@ -97,14 +146,23 @@ impl Outlet {
     }
 
     fn send(&mut self, batch: &Batch, records: u64) -> bool {
-        let Some(permit) = self.budget.take(batch.cost()) else { return false };
+        // What overflows does so for a while: one gap says more than many, and batches that are neighbours share memory.
+        self.overflows &= !self.waits && !self.budget.is_half_empty();
+        if self.overflows {
+            return false;
+        }
+        let Some(permit) = self.budget.take(batch.cost()) else {
+            self.overflows = true;
+            return false;
+        };
         let missed = std::mem::take(&mut self.missed);
-        self.tell(Message::Parcel(Parcel { batch: batch.clone(), records, missed, _permit: permit }));
+        let batch = batch.clone();
+        self.tell(Message::Parcel(Parcel { batch, records, missed, _permit: Some(permit), number: 0 }));
         true
     }
 
     fn tell(&self, message: Message) {
-        // The worker listens until it has finished; one that panicked outside of its sink is a bug that the balance shows.
+        // It listens until it has finished.
         let _unheard = self.queue.send(message);
     }
 
@@ -125,15 +183,33 @@ impl Outlet {
     }
 
     /// Asks for everything to be flushed; the worker will say when it is.
-    pub(crate) fn flush(&self) {
-        self.tell(Message::Flush);
+    pub(crate) fn flush(&mut self) {
+        let missed = std::mem::take(&mut self.missed);
+        self.tell(Message::Flush { missed });
     }
 
-    /// Nobody waits for the sink any more: what is not settled is dropped.
+    /// It is time to end soon: what failed is tried once more.
+    pub(crate) fn hurry(&mut self) {
+        self.leisure = None;
+    }
+
+    /// Nobody waits for the sink any more.
     pub(crate) fn abandon(&mut self) {
         self.blocked = None;
-        self.books.entries().close(reason::SHUTDOWN);
         self.alive = None;
+        if !self.keeps {
+            self.close();
+        }
+    }
+
+    /// What was not delivered is to be put on disk, and that will be said.
+    pub(crate) const fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Draws up the books: what is not settled is dropped, but for what is on disk.
+    pub(crate) fn close(&self) {
+        self.books.entries().close(reason::SHUTDOWN);
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
@@ -155,10 +231,12 @@ impl Outlet {
     }
 
     pub(crate) fn status(&self) -> SinkStatus {
+        let entries = self.books.entries();
         SinkStatus {
             sink: self.name.clone(),
-            health: self.books.entries().health.clone(),
+            health: entries.health.clone(),
             waiting_bytes: self.budget.used(),
+            spilled_bytes: entries.kept_bytes,
         }
     }
 
@@ -166,11 +244,11 @@ impl Outlet {
         self.books.row(&self.name)
     }
 
-    /// Waits for the thread if it is about to end. One that hangs in its sink is left alone.
-    pub(crate) fn join(self) {
-        let Self { queue, alive, thread, .. } = self;
-        drop((queue, alive));
-        if thread.is_finished() {
+    /// Waits for the threads if they have `ended` but for their last steps. One that hangs in its sink is left alone.
+    pub(crate) fn join(self, ended: bool) {
+        let Self { queue, alive, leisure, threads, .. } = self;
+        drop((queue, alive, leisure));
+        for thread in threads.into_iter().filter(|thread| ended || thread.is_finished()) {
             // It catches its sink's panics.
             let _ended = thread.join();
         }

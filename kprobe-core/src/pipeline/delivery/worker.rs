@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, after, never, select};
+use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use super::{
-    Ending, Health, Message, Parcel, Retry, Said, Trouble,
+    Arrival, Ending, Health, Message, Parcel, Retry, Said, Trouble,
     books::{Books, reason},
     outlet::Ears,
 };
@@ -18,40 +18,61 @@ use crate::pipeline::{Sink, SinkError};
 const BUSY_FLUSH: Duration = Duration::from_millis(100);
 /// After so long without anything to write the sink is asked how it is.
 const IDLE: Duration = Duration::from_secs(5);
+/// When it is time to end, what failed is tried again after this at the latest.
+const LAST_TRIES: Duration = Duration::from_millis(100);
 
 /// The sink's end of a queue: runs on a thread of its own.
 pub(super) struct Worker {
-    at: usize,
-    name: String,
-    sink: Box<dyn Sink + Send>,
-    input: Receiver<Message>,
-    /// Closed when nobody waits for the sink any more.
-    abandoned: Receiver<Infallible>,
-    books: Books,
-    retry: Retry,
-    ears: Ears,
-    over: bool,
-    /// The last trouble that was told and not followed by a success.
-    told: Option<String>,
+    pub(super) at: usize,
+    pub(super) name: String,
+    /// Gone once it is over.
+    pub(super) sink: Option<Box<dyn Sink + Send>>,
+    pub(super) flush_every: Duration,
+    pub(super) input: Receiver<Message>,
+    pub(super) calls: Calls,
+    pub(super) books: Books,
+    pub(super) retry: Retry,
+    pub(super) ears: Ears,
+    /// Of a sink that spills: who wants to know what has arrived.
+    pub(super) arrived: Option<Sender<Arrival>>,
+    /// Number of the last parcel that the sink took.
+    pub(super) last: u64,
+    /// The last trouble that was told, and with what.
+    pub(super) told: Option<(Call, String)>,
+}
+
+/// What else a sink's thread listens to: each is closed when it is time.
+#[derive(Clone, Debug)]
+pub(super) struct Calls {
+    /// To end soon.
+    pub(super) hurry: Receiver<Infallible>,
+    /// Nobody waits for the sink any more.
+    pub(super) abandoned: Receiver<Infallible>,
+}
+
+/// What a sink is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Write,
+    Flush,
+    Health,
+    Finish,
 }
 
 impl Worker {
-    #[expect(clippy::too_many_arguments, reason = "they are its fields")]
-    pub(super) fn new(
-        at: usize,
-        name: String,
-        sink: Box<dyn Sink + Send>,
-        input: Receiver<Message>,
-        abandoned: Receiver<Infallible>,
-        books: Books,
-        retry: Retry,
-        ears: Ears,
-    ) -> Self {
-        Self { at, name, sink, input, abandoned, books, retry, ears, over: false, told: None }
+    pub(super) fn run(mut self) {
+        let finished = self.serve();
+        // Whoever is told that it has ended finds the sink gone, with all that it held.
+        self.drop_sink();
+        let Self { at, ears, arrived, .. } = self;
+        if finished && arrived.is_none() {
+            let _unheard = ears.reports.send((at, Said::Finished));
+        }
     }
 
-    pub(super) fn run(mut self) {
-        let every = self.sink.flush_every();
+    /// Until the end; `false` if the pipeline was dropped before.
+    fn serve(&mut self) -> bool {
+        let every = self.flush_every;
         let mut due: Receiver<Instant> = never();
         loop {
             let message = select! {
@@ -79,16 +100,22 @@ impl Worker {
                         due = after(if every.is_zero() { BUSY_FLUSH } else { every });
                     }
                 }
-                Ok(Message::Flush) => {
+                Ok(Message::Flush { missed }) => {
+                    self.tell_missed(missed);
                     self.flush();
-                    self.report(Said::Flushed);
+                    match &self.arrived {
+                        Some(arrived) => drop(arrived.send(Arrival::Flushed)),
+                        None => drop(self.ears.reports.send((self.at, Said::Flushed))),
+                    }
                 }
                 Ok(Message::Finish(ending)) => {
                     self.finish(&ending);
-                    return self.report(Said::Finished);
+                    return true;
                 }
-                // A pipeline that is dropped without being finished.
-                Err(_) => return self.flush(),
+                Err(_) => {
+                    self.flush();
+                    return false;
+                }
             }
         }
     }
@@ -97,118 +124,152 @@ impl Worker {
         if !self.books.entries().give(parcel.records) {
             return;
         }
-        if parcel.missed > 0 {
-            self.attempt(|sink| {
-                sink.missed(parcel.missed);
+        self.tell_missed(parcel.missed);
+        if self.attempt(Call::Write, |sink| sink.write(&parcel.batch)) {
+            self.last = parcel.number;
+        }
+    }
+
+    fn tell_missed(&mut self, records: u64) {
+        if records > 0 {
+            self.attempt(Call::Write, |sink| {
+                sink.missed(records);
                 Ok(())
             });
         }
-        self.attempt(|sink| sink.write(&parcel.batch));
     }
 
     fn flush(&mut self) {
-        if self.books.entries().dirty && self.attempt(|sink| sink.flush()) {
+        if self.books.entries().dirty && self.attempt(Call::Flush, |sink| sink.flush()) {
             self.books.entries().flushed();
+            if let Some(arrived) = &self.arrived {
+                let _unheard = arrived.send(Arrival::UpTo(self.last));
+            }
         }
     }
 
     fn ask(&mut self) {
-        if !self.over && !self.books.entries().dirty {
-            match caught(&mut *self.sink, |sink| sink.health()) {
-                Ok(()) => self.good(),
-                // It is asked, not served: whatever it says, the next batch tries again.
-                Err(error) => self.trouble(error),
+        if self.sink.is_some() && !self.books.entries().dirty {
+            match self.call(|sink| sink.health()) {
+                Ok(()) => self.good(Call::Health),
+                // It is asked, not served: the next batch tries again.
+                Err(error @ (SinkError::Retry(_) | SinkError::Lossy(_))) => self.trouble(Call::Health, error),
+                Err(error) => self.end_with(Call::Health, error),
             }
         }
     }
 
     /// One try: what a sink could not write before it will not end well.
     fn finish(&mut self, ending: &Ending) {
-        if self.over {
-            return;
-        }
-        let result =
-            caught(&mut *self.sink, |sink| sink.finish(&ending.ledger, ending.incomplete.as_deref()));
-        self.books.entries().note(self.sink.tally());
-        match result {
+        match self.call(|sink| sink.finish(&ending.ledger, ending.incomplete.as_deref())) {
             Ok(()) | Err(SinkError::Closed) => {}
-            Err(error) => self.trouble(error),
+            Err(error) => self.trouble(Call::Finish, error),
         }
     }
 
     /// Calls the sink until it succeeds; `false` if it is over.
-    fn attempt(&mut self, mut call: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>) -> bool {
+    fn attempt(&mut self, what: Call, mut call: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>) -> bool {
         let mut delays = self.retry.delays();
-        while !self.over {
-            let result = caught(&mut *self.sink, &mut call);
-            self.books.entries().note(self.sink.tally());
-            match result {
+        while self.sink.is_some() {
+            match self.call(&mut call) {
                 Ok(()) => {
-                    self.good();
+                    self.good(what);
                     return true;
                 }
                 Err(error @ SinkError::Lossy(_)) => {
-                    self.trouble(error);
+                    self.trouble(what, error);
+                    // A sink that does not say how much it lost has lost all that was not flushed.
+                    self.books.entries().lose_uncounted(reason::FAILED);
                     return true;
                 }
                 Err(error @ SinkError::Retry(_)) => {
-                    self.trouble(error);
-                    let delay = delays.next().unwrap_or_default();
-                    if self.abandoned.recv_timeout(delay) == Err(RecvTimeoutError::Disconnected) {
+                    self.trouble(what, error);
+                    if !self.pause(delays.next().unwrap_or_default()) {
                         self.end(reason::SHUTDOWN, "it was time to end");
                     }
                 }
-                Err(SinkError::Closed) => {
-                    self.end(reason::CLOSED, "the reader has gone");
-                }
-                Err(error @ SinkError::Fatal(_)) => {
-                    let message = error.to_string();
-                    self.trouble(error);
-                    self.end(reason::FAILED, &message);
-                }
+                Err(error) => self.end_with(what, error),
             }
         }
         false
     }
 
-    fn end(&mut self, reason: &'static str, message: &str) {
-        self.over = true;
-        let mut entries = self.books.entries();
-        entries.give_up(reason);
-        entries.over = Some(reason);
-        entries.health = Health::Ended(message.to_owned());
+    /// Waits before the next try; `false` if there shall be none.
+    fn pause(&self, delay: Duration) -> bool {
+        let Calls { hurry, abandoned } = &self.calls;
+        let is_hurried = || hurry.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected);
+        if is_hurried() {
+            return matches!(
+                abandoned.recv_timeout(delay.min(LAST_TRIES)),
+                Err(crossbeam_channel::RecvTimeoutError::Timeout)
+            );
+        }
+        select! {
+            recv(abandoned) -> _ => false,
+            // At once: it is one of the last.
+            recv(hurry) -> _ => true,
+            default(delay) => true,
+        }
     }
 
-    fn good(&mut self) {
-        if self.told.take().is_some() {
+    /// Calls the sink once. One that panics has failed for good, and is not called again.
+    fn call(&mut self, call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) -> Result<(), SinkError> {
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        // No lock is held meanwhile.
+        let called = catch_unwind(AssertUnwindSafe(|| (call(&mut **sink), sink.tally())));
+        let (result, tally) = match called {
+            Ok((result, tally)) => (result, tally),
+            Err(panic) => (Err(SinkError::fatal(format!("it panicked: {}", said(&*panic)))), None),
+        };
+        if tally.is_some() {
+            self.books.entries().note(tally);
+        }
+        result
+    }
+
+    fn end_with(&mut self, what: Call, error: SinkError) {
+        if matches!(error, SinkError::Closed) {
+            return self.end(reason::CLOSED, "the reader has gone");
+        }
+        let message = error.to_string();
+        self.trouble(what, error);
+        self.end(reason::FAILED, &message);
+    }
+
+    fn end(&mut self, reason: &'static str, message: &str) {
+        {
+            let mut entries = self.books.entries();
+            entries.give_up(reason);
+            entries.over = Some(reason);
+            entries.health = Health::Ended(message.to_owned());
+        }
+        self.drop_sink();
+    }
+
+    fn drop_sink(&mut self) {
+        let sink = self.sink.take();
+        // A panic in there is of no consequence to anybody.
+        let _panic = catch_unwind(AssertUnwindSafe(|| drop(sink)));
+    }
+
+    /// What went wrong is over when the same goes well, or when everything has arrived.
+    fn good(&mut self, what: Call) {
+        if self.told.as_ref().is_some_and(|(told, _)| *told == what || what == Call::Flush) {
+            self.told = None;
             self.books.entries().health = Health::Good;
         }
     }
 
-    /// Each is told once, until something succeeds.
-    fn trouble(&mut self, error: SinkError) {
+    /// Each is told once, until it is over.
+    fn trouble(&mut self, what: Call, error: SinkError) {
         let message = error.to_string();
-        if self.told.as_ref() == Some(&message) {
+        if self.told.as_ref().is_some_and(|(_, told)| *told == message) {
             return;
         }
         self.books.entries().health = Health::Failing(message.clone());
-        self.told = Some(message);
+        self.told = Some((what, message));
         let _unheard = self.ears.troubles.try_send(Trouble { sink: self.name.clone(), error });
     }
-
-    fn report(&self, said: Said) {
-        let _unheard = self.ears.reports.send((self.at, said));
-    }
-}
-
-/// A sink that panics has failed for good.
-fn caught(
-    sink: &mut dyn Sink,
-    call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
-) -> Result<(), SinkError> {
-    // After a panic nothing but `tally` is called.
-    catch_unwind(AssertUnwindSafe(|| call(sink)))
-        .unwrap_or_else(|panic| Err(SinkError::fatal(format!("it panicked: {}", said(&*panic)))))
 }
 
 fn said(panic: &(dyn Any + Send)) -> &str {
