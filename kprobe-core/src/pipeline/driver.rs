@@ -186,7 +186,7 @@ impl<S: Source> Pipeline<S> {
     /// told.
     ///
     /// # Errors
-    /// The source could not go on; what it gave before has gone its way, and the pipeline can be finished.
+    /// The source could not go on; what it gave before goes its way when the pipeline is finished.
     pub fn drive(
         &mut self,
         mut stop: impl FnMut() -> bool,
