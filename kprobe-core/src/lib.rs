@@ -1,7 +1,7 @@
 //! Core of kprobe: typed kernel events, and the accounting for every one of them.
 //!
-//! What this crate does not do: it attaches nothing, opens no socket, reads no clock, starts no thread and no runtime.
-//! Give it bytes and it gives events; `kprobe-ebpf` has the bytes, `kprobe-sinks` takes the events.
+//! What this crate does not do: it attaches nothing, opens no socket, reads no clock, starts no runtime, and no thread but
+//! one for each sink of a [`Pipeline`](pipeline::Pipeline). Give it bytes and it gives events; `kprobe-ebpf` has the bytes, `kprobe-sinks` takes the events.
 //!
 //! ```text
 //!  bytes of a ring buffer or a capture
@@ -10,7 +10,7 @@
 //!        |
 //!     [event]    records -> typed events
 //!        |
-//!    [pipeline]  batches, sources, sinks, the ledger
+//!    [pipeline]  batches, sources, stages, sinks with a queue and a thread each, the ledger
 //!        |
 //!    [process]   who was that: comm, parent, container of every event
 //!        |

@@ -185,8 +185,21 @@ impl Troubles {
                 "{uncounted} events are in no sum, for want of room: record with a larger --aggregate-keys or a shorter --interval"
             ));
         }
-        let is_whole =
-            balance == 0 && uncounted == 0 && finished.incomplete.is_none() && self.told.is_empty();
+        let mut undelivered = 0;
+        for row in &finished.ledger.sinks {
+            // What a sink itself did not deliver it has said, and that a reader has gone is no failure.
+            let of_pipeline = ["queue_full", "shutdown", "failed"];
+            let dropped = row.dropped.iter().filter(|(reason, _)| of_pipeline.contains(&reason.as_str()));
+            for (reason, count) in dropped {
+                undelivered += count;
+                say(format_args!("{}: {count} records were dropped ({reason})", row.sink));
+            }
+        }
+        let is_whole = undelivered == 0
+            && balance == 0
+            && uncounted == 0
+            && finished.incomplete.is_none()
+            && self.told.is_empty();
         Ok(if is_whole { 0 } else { INCOMPLETE })
     }
 }

@@ -14,7 +14,7 @@ use cli::{Outputs, Signals, say};
 use kprobe_core::{
     capture::CaptureReader,
     event::{Registry, Tgid},
-    pipeline::{Merge, Pipeline, Source},
+    pipeline::{Merge, Pipeline, Source, Stop},
 };
 use kprobe_ebpf::{Filter, Recorder, host};
 use kprobe_sinks::stdout::Destination;
@@ -125,8 +125,14 @@ fn drive<S: Source>(
 ) -> Result<u8> {
     signals.begin(options.duration.map(|span| span.0));
     let mut ended = || child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+    // When the command has ended, whoever reads gets all of it, in his own time.
+    let mut stop = || match signals.stop() {
+        true => Stop::InTime,
+        false if ended() => Stop::AtLeisure,
+        false => Stop::No,
+    };
     let mut troubles = cli::Troubles::default();
-    let driven = pipeline.drive(|| ended() || signals.stop(), |trouble| troubles.note(trouble));
+    let driven = pipeline.drive(&mut stop, |trouble| troubles.note(trouble));
     let code = troubles.settle(options.stats, &pipeline.finish())?;
     Ok(driven.map(|()| code)?)
 }

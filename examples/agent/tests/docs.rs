@@ -159,3 +159,24 @@ fn every_page_is_in_the_summary() {
         }
     }
 }
+
+/// The whole programs of a page.
+fn programs(page: &str) -> Vec<&str> {
+    let blocks = page.split("\n```rust\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    blocks.filter(|block| block.contains("fn main()")).collect()
+}
+
+/// The page's sink is the one in the documentation of the trait, where it is compiled and run. That has besides, hidden, what
+/// gives it a capture and looks at what it made.
+#[test]
+fn the_sink_that_is_shown_is_the_one_that_is_run() {
+    let page = page("writing-a-sink.md");
+    let [shown] = programs(&page)[..] else { panic!("one program") };
+    let source = fs::read_to_string(root().join("kprobe-core/src/pipeline/sink.rs")).unwrap();
+    let docs: Vec<_> = source.lines().take_while(|line| *line != "pub trait Sink {").collect();
+    let fence = docs.iter().rposition(|line| *line == "/// ```").unwrap();
+    let opened = docs[..fence].iter().rposition(|line| *line == "/// ```").unwrap();
+    let lines = docs[opened + 1..fence].iter().map(|line| line[3..].strip_prefix(' ').unwrap_or_default());
+    let run: Vec<_> = lines.filter(|line| !line.starts_with("# ")).collect();
+    assert_eq!(run.join("\n"), shown);
+}

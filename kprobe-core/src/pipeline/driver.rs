@@ -211,7 +211,7 @@ impl<S: Source> Pipeline<S> {
     /// able to say so. `trouble` gets each trouble of a sink as it is told.
     ///
     /// # Errors
-    /// The source could not go on; what it gave before has gone its way, and the pipeline can be finished.
+    /// The source could not go on; what it gave before goes its way when the pipeline is finished.
     pub fn drive<T: Into<Stop>>(
         &mut self,
         mut stop: impl FnMut() -> T,
@@ -476,14 +476,16 @@ impl<S: Source> Pipeline<S> {
             None if self.outlets.is_empty() || !self.outlets.iter().all(Outlet::is_over) => None,
             None => Some(End::NoSinkLeft),
         };
-        match self.end {
-            Some(End::NoSinkLeft) => {
-                self.source.stop();
-                self.phase = Phase::Releasing(None);
-            }
-            // The others get what the source still has.
-            Some(_) => self.source.stop(),
-            None => {}
+        if self.end.is_none() {
+            return;
+        }
+        let nobody_left = self.outlets.iter().all(Outlet::is_over);
+        // Otherwise the others get what the source still has. To stop reading a file that nobody wants is nothing to tell of.
+        if nobody_left {
+            self.phase = Phase::Releasing(None);
+        }
+        if !nobody_left || self.source.is_live() {
+            self.source.stop();
         }
     }
 

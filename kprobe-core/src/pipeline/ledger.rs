@@ -5,15 +5,15 @@ use serde::{Deserialize, Serialize};
 /// The books: what became of every record.
 ///
 /// In every row and from row to row, what came in equals what went out: submitted = delivered + lost + dropped +
-/// undecodable, and what a stage still holds while the stream goes on. Records that a stage makes come in there. [`balance`](Self::balance) is the sum of all
-/// differences, so it is 0 at any quiet moment, or there is a bug.
+/// undecodable, and what a stage or a sink still holds while the stream goes on. Records that a stage makes come in
+/// there. [`balance`](Self::balance) is the sum of all differences, so it is 0 at every step, or there is a bug.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// What the kernel programs counted, and what user space added to the stream.
     pub probes: Vec<ProbeRow>,
     /// What each stage did, in their order.
     pub stages: Vec<StageRow>,
-    /// What each sink did; each gets every record.
+    /// What became of the records for each sink; each is offered every one.
     pub sinks: Vec<SinkRow>,
     /// Sinks that do not get the records after the last stage but those after an earlier one: name of the sink, name of
     /// the stage.
@@ -83,11 +83,11 @@ pub struct StageRow {
 pub struct SinkRow {
     /// Name of the sink.
     pub sink: String,
-    /// Records it was given.
+    /// Records it was to get, whether or not its queue had room for them.
     pub received: u64,
     /// Records that reached their destination.
     pub delivered: u64,
-    /// Records it dropped, by reason.
+    /// Records dropped by it or in front of it, by reason.
     pub dropped: Drops,
     /// Records that wait for it, or that it has not brought to their destination yet; at the end those that are on disk for the
     /// next time, and 0 without a spill.

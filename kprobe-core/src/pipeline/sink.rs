@@ -7,24 +7,59 @@ use super::{Batch, Drops, Ledger};
 /// A pipeline owns its sinks, calls each on a thread of its own, and keeps their books: of what it gave it counts as
 /// delivered what a successful [`flush`](Self::flush) stands behind.
 ///
+/// What each method owes is on the page [writing a sink](https://github.com/kprobe/kprobe/blob/main/docs/src/writing-a-sink.md),
+/// which shows this very program:
+///
 /// ```
-/// use std::io::Write;
-/// use kprobe_core::pipeline::{Batch, Sink, SinkError};
+/// use std::{fmt::Write, fs, io, path::PathBuf};
 ///
-/// /// The time of every record, as text.
-/// struct Times<W: Write>(std::io::BufWriter<W>);
+/// use kprobe_core::{
+///     capture::CaptureReader,
+///     event::Event,
+///     pipeline::{Batch, Pipeline, Sink, SinkError, Source},
+///     process::ProcessTable,
+/// };
 ///
-/// impl<W: Write> Sink for Times<W> {
-///     fn name(&self) -> &str { "times" }
+/// /// A file for each batch, there whole or not at all. A batch that comes twice is the same file again.
+/// struct Folder(PathBuf);
 ///
-///     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
-///         for record in batch.records().flatten() {
-///             writeln!(self.0, "{}", record.header().ktime_ns).map_err(SinkError::fatal)?;
-///         }
-///         Ok(())
+/// impl Sink for Folder {
+///     fn name(&self) -> &str {
+///         "folder"
 ///     }
 ///
-///     fn flush(&mut self) -> Result<(), SinkError> { self.0.flush().map_err(SinkError::fatal) }
+///     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+///         let id = batch.id().ok_or_else(|| SinkError::fatal("a batch without an id"))?;
+///         let mut text = String::new();
+///         for one in batch.enriched().flatten() {
+///             let (comm, event) = (one.context.comm, Event::decode(one.record));
+///             writeln!(text, "{comm:?} {event:?}").map_err(SinkError::fatal)?;
+///         }
+///         let (part, whole) = (self.0.join("part"), self.0.join(format!("{id}.txt")));
+///         fs::write(&part, text).and_then(|()| fs::rename(part, whole)).map_err(|error| match error.kind() {
+///             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SinkError::retry(error),
+///             _ => SinkError::fatal(error),
+///         })
+///     }
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// #     let folder = tempfile::tempdir()?;
+/// #     fs::copy("tests/data/v1.kcap", folder.path().join("service.kcap"))?;
+/// #     std::env::set_current_dir(&folder)?;
+///     let capture = CaptureReader::open("service.kcap")?;
+///     let table = ProcessTable::new(capture.info().boot);
+///     fs::create_dir_all("batches")?;
+///     let mut pipeline = Pipeline::builder(capture).stage(table).sink(Folder("batches".into())).build()?;
+///     pipeline.drive(|| false, |trouble| eprintln!("{trouble}"))?;
+///     let done = pipeline.finish();
+///     println!("{}", done.ledger);
+///     assert_eq!(done.ledger.balance, 0);
+/// #     let files: Vec<_> = fs::read_dir("batches")?.collect::<Result<_, _>>()?;
+/// #     let lines = files.iter().map(|file| fs::read_to_string(file.path()).map(|text| text.lines().count() as u64));
+/// #     let lines = lines.sum::<io::Result<u64>>()?;
+/// #     assert_eq!((lines, done.ledger.sinks[0].delivered), (17, 17));
+///     Ok(())
 /// }
 /// ```
 pub trait Sink {

@@ -73,6 +73,13 @@ impl Sink for Lines {
         }
     }
 
+    fn missed(&mut self, records: u64) {
+        match self {
+            Self::Human(sink) => sink.missed(records),
+            Self::Json(sink) => sink.missed(records),
+        }
+    }
+
     fn tally(&self) -> Option<Tally> {
         match self {
             Self::Human(sink) => sink.tally(),

@@ -45,6 +45,8 @@ pub(super) struct Outlet<W: Write> {
     /// Nothing is written any more, for this reason.
     closed: Option<Reason>,
     books: Books,
+    /// Records that never came, because the queue before the sink was full.
+    missed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,7 @@ impl<W: Write> Outlet<W> {
             pending: 0,
             closed: None,
             books: Books::default(),
+            missed: 0,
         }
     }
 
@@ -187,6 +190,14 @@ impl<W: Write> Outlet<W> {
 
     pub(super) const fn name(&self) -> &'static str {
         self.sink
+    }
+
+    pub(super) fn miss(&mut self, records: u64) {
+        self.missed += records;
+    }
+
+    pub(super) const fn missed(&self) -> u64 {
+        self.missed
     }
 
     /// What became of the records so far.

@@ -333,3 +333,24 @@ fn a_destination_that_comes_to_nothing() {
         assert_eq!(std::fs::read_to_string(path).expect("it is there"), "x");
     }
 }
+
+/// What a full queue cost is in the last line, and the stream is not complete.
+#[test]
+fn records_that_never_came() {
+    let out = Script::default();
+    let mut sink = json(out.clone());
+    sink.write(&markers(0..3)).and_then(|()| sink.flush()).expect("there is room");
+    sink.missed(7);
+    let ledger = Ledger::new(Vec::new(), Vec::new(), vec![sink.row()]);
+    sink.finish(&ledger, None).expect("there is room");
+    let text = out.text();
+    let end: serde_json::Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((&end["delivered"], &end["dropped"], &end["complete"]), (&3.into(), &7.into(), &false.into()));
+    assert_eq!(end["incomplete_reason"], "7 records found no room in the queue of this output");
+
+    let out = Script::default();
+    let mut sink = HumanSink::new(out.clone(), &info(), &registry());
+    sink.missed(7);
+    sink.finish(&ledger, None).expect("there is room");
+    assert!(out.text().contains("*** DROPPED 7 records: they found no room in the queue of this output ***"));
+}

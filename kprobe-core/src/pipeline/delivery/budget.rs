@@ -58,9 +58,9 @@ impl Budget {
         self.shared.waiting.store(false, Ordering::Relaxed);
     }
 
-    /// At least half of it is free.
-    pub(super) fn is_half_empty(&self) -> bool {
-        self.used() <= self.shared.most / 2
+    /// Bytes in all.
+    pub(super) fn most(&self) -> usize {
+        self.shared.most
     }
 
     /// Bytes that are taken.

@@ -132,6 +132,10 @@ impl<W: Write> Sink for HumanSink<W> {
         self.outlet.flush()
     }
 
+    fn missed(&mut self, records: u64) {
+        self.outlet.miss(records);
+    }
+
     fn tally(&self) -> Option<Tally> {
         Some(self.outlet.tally())
     }
@@ -140,7 +144,7 @@ impl<W: Write> Sink for HumanSink<W> {
     /// are in no sum, a stream that was not whole, books that do not balance. Nothing if nothing is.
     fn finish(&mut self, ledger: &Ledger, incomplete: Option<&str>) -> Result<(), SinkError> {
         self.outlet.drain()?;
-        let colour = self.lines.colour;
+        let (colour, missed) = (self.lines.colour, self.outlet.missed());
         let mut alarm = |text: std::fmt::Arguments<'_>| {
             self.outlet.own_line(|buf| Line::new(buf, colour).styled(ALARM, format_args!("*** {text} ***")));
         };
@@ -149,6 +153,9 @@ impl<W: Write> Sink for HumanSink<W> {
         }
         if ledger.uncounted > 0 {
             alarm(format_args!("UNCOUNTED {} events that found no room for a sum", ledger.uncounted));
+        }
+        if missed > 0 {
+            alarm(format_args!("DROPPED {missed} records: they found no room in the queue of this output"));
         }
         if let Some(reason) = incomplete {
             alarm(format_args!("INCOMPLETE: {}", Visible(reason.as_bytes())));

@@ -47,7 +47,11 @@ pub const END_FIELDS: &[Field] = &[
         "events that should have been summed up and are in no meta.histogram, for want of room; no part of submitted",
     ),
     Field::new("balance", Type::U64, "differences in the books: 0, or there is a bug"),
-    Field::new("complete", Type::Bool, "the stream was read to its end, and no event is uncounted"),
+    Field::new(
+        "complete",
+        Type::Bool,
+        "the stream was read to its end, no event is uncounted, and this output kept up",
+    ),
     Field::new("incomplete_reason", Type::Text, "why not, if it was not").optional(),
 ];
 
@@ -81,8 +85,14 @@ pub(super) fn put_start(buf: &mut Vec<u8>, info: &StreamInfo) {
     );
 }
 
-/// Appends the last line: the books of everything before this sink, and of this sink.
-pub(super) fn put_end(buf: &mut Vec<u8>, ledger: &Ledger, row: &SinkRow, incomplete: Option<&str>) {
+/// Appends the last line: the books of everything before this sink, and of this sink, which `missed` so many records.
+pub(super) fn put_end(
+    buf: &mut Vec<u8>,
+    ledger: &Ledger,
+    row: &SinkRow,
+    missed: u64,
+    incomplete: Option<&str>,
+) {
     // A sink that gets the records after an earlier stage than the last does not see what the later ones do.
     let before = ledger.taps.get(&row.sink).map_or(ledger.stages.len(), |tap| {
         ledger.stages.iter().position(|stage| stage.stage == *tap).map_or(0, |at| at + 1)
@@ -91,10 +101,13 @@ pub(super) fn put_end(buf: &mut Vec<u8>, ledger: &Ledger, row: &SinkRow, incompl
     let in_stages: u64 = stages.iter().flat_map(|stage| stage.dropped.values()).sum();
     let uncounted =
         (ledger.uncounted > 0).then(|| format!("{} events found no room for a sum", ledger.uncounted));
-    let reasons: Vec<&str> = incomplete.into_iter().chain(uncounted.as_deref()).collect();
+    let too_slow =
+        (missed > 0).then(|| format!("{missed} records found no room in the queue of this output"));
+    let reasons: Vec<&str> =
+        incomplete.into_iter().chain(uncounted.as_deref()).chain(too_slow.as_deref()).collect();
     let reason = reasons.join("; ");
     let added: u64 = stages.iter().map(|stage| stage.added).sum();
-    let in_sink: u64 = row.dropped.values().sum();
+    let in_sink = missed + row.dropped.values().sum::<u64>();
     put_object(
         buf,
         END_FIELDS,
@@ -139,7 +152,7 @@ mod tests {
 
     fn end_of(ledger: &Ledger, row: &SinkRow, incomplete: Option<&str>) -> serde_json::Value {
         let mut line = Vec::new();
-        put_end(&mut line, ledger, row, incomplete);
+        put_end(&mut line, ledger, row, 0, incomplete);
         serde_json::from_slice(&line).expect("a line is JSON")
     }
 

@@ -76,6 +76,10 @@ impl<W: Write> Sink for JsonSink<W> {
         self.outlet.flush()
     }
 
+    fn missed(&mut self, records: u64) {
+        self.outlet.miss(records);
+    }
+
     fn tally(&self) -> Option<Tally> {
         Some(self.outlet.tally())
     }
@@ -86,8 +90,8 @@ impl<W: Write> Sink for JsonSink<W> {
     /// the stream is not whole, for example because a capture was torn.
     fn finish(&mut self, ledger: &Ledger, incomplete: Option<&str>) -> Result<(), SinkError> {
         self.outlet.drain()?;
-        let row = self.outlet.row();
-        self.outlet.own_line(|buf| ends::put_end(buf, ledger, &row, incomplete));
+        let (row, missed) = (self.outlet.row(), self.outlet.missed());
+        self.outlet.own_line(|buf| ends::put_end(buf, ledger, &row, missed, incomplete));
         self.outlet.flush()
     }
 }
