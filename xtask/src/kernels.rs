@@ -62,6 +62,7 @@ impl Series {
             "life::",
             "sched::",
             "losses::",
+            "pipeline::",
             "rungs::",
             "attaching::nothing_stays",
             "attaching::an_error",

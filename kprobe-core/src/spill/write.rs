@@ -40,7 +40,11 @@ impl Undone {
     fn undo(&self, disk: &mut impl Disk) -> io::Result<()> {
         match self {
             Self::Cut(file, len) => disk.cut(file, *len),
-            Self::Remove(file) => disk.remove(file),
+            Self::Remove(file) => match disk.remove(file) {
+                // Somebody else has done it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
         }
     }
 }

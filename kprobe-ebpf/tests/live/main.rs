@@ -25,6 +25,7 @@ mod losses;
 mod memory;
 mod path;
 mod pipe;
+mod pipeline;
 mod rungs;
 mod sampling;
 mod sched;
@@ -58,6 +59,7 @@ fn main() {
         aggregates::trials(),
         losses::trials(),
         driving::trials(),
+        pipeline::trials(),
         rungs::trials(),
         custom::trials(),
         attaching::trials(),
