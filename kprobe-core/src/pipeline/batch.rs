@@ -172,7 +172,9 @@ pub struct BatchBuf {
     contexts: Vec<Context>,
     /// Bytes whose records have their contexts.
     covered: usize,
-    /// What was too short for another batch, the oldest first: whole again once its batches are gone.
+    /// A batch was taken that shares its memory with `bytes`.
+    lent: bool,
+    /// What was too short for another batch: whole again once its batches are gone.
     retired: VecDeque<BytesMut>,
 }
 
@@ -194,16 +196,29 @@ impl BatchBuf {
         if !self.bytes.is_empty() {
             return self.bytes.reserve(bytes);
         }
-        if self.retired.len() == MOST_RETIRED {
-            self.retired.pop_front();
+        // What nobody was given is only too short, and would stay so.
+        if std::mem::take(&mut self.lent) {
+            if self.retired.len() == MOST_RETIRED {
+                self.retired.pop_front();
+            }
+            self.retired.push_back(std::mem::take(&mut self.bytes));
         }
-        self.retired.push_back(std::mem::take(&mut self.bytes));
         // Several batches share a buffer, and records may come in one go where a batch was almost full.
         let room = 2 * bytes;
-        self.bytes = match self.retired.front_mut().is_some_and(|oldest| oldest.try_reclaim(room)) {
-            true => self.retired.pop_front().unwrap_or_default(),
-            false => BytesMut::with_capacity(room),
-        };
+        self.bytes = self.reclaim(room).unwrap_or_else(|| BytesMut::with_capacity(room));
+    }
+
+    /// A buffer that is whole again. One that is not goes behind the others: a slow sink may keep it for long, and must not stand
+    /// before those that have come back.
+    fn reclaim(&mut self, room: usize) -> Option<BytesMut> {
+        for _ in 0..self.retired.len() {
+            let mut next = self.retired.pop_front()?;
+            if next.try_reclaim(room) {
+                return Some(next);
+            }
+            self.retired.push_back(next);
+        }
+        None
     }
 
     /// Appends a record. Its context is empty if others of the batch have one.
@@ -257,6 +272,7 @@ impl BatchBuf {
         let next = Vec::with_capacity(self.contexts.len());
         let contexts = std::mem::replace(&mut self.contexts, next);
         self.covered = 0;
+        self.lent |= !self.bytes.is_empty();
         Batch::from_frames(self.bytes.split().freeze()).with_contexts(contexts)
     }
 }
