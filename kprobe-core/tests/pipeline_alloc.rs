@@ -2,6 +2,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    collections::BTreeSet,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -226,24 +227,39 @@ fn a_pipeline_uses_its_buffers_again() {
     }
 }
 
+/// A batch of so many bytes, or a few more.
+fn full(buf: &mut BatchBuf, bytes: usize) -> Batch {
+    buf.make_room(bytes);
+    while buf.len() < bytes {
+        buf.push(Record::new(&call(0, 0, 0)).expect("a record"));
+    }
+    buf.take()
+}
+
+/// The many buffers of a backlog do not go round for ever after: few stay in a cache.
+#[test]
+fn after_a_backlog_few_buffers_are_used() {
+    const ROOM: usize = 64 << 10;
+    let _alone = alone();
+    let mut buf = BatchBuf::default();
+    let backlog: Vec<Batch> = (0..30).map(|_| full(&mut buf, ROOM)).collect();
+    drop(backlog);
+    let places = (0..100).map(|_| full(&mut buf, ROOM).bytes().as_ptr() as usize);
+    let places: BTreeSet<usize> = places.collect();
+    assert!(places.len() <= 2, "{} buffers where one batch is under way at a time", places.len());
+}
+
 /// A batch that a sink does not let go costs its own buffer, not those of the batches behind it.
 #[test]
 fn a_batch_that_is_kept_keeps_no_other_buffer() {
     const ROOM: usize = 64 << 10;
     let _alone = alone();
     let mut buf = BatchBuf::default();
-    let mut fill = |bytes: usize| {
-        buf.make_room(ROOM);
-        while buf.len() < bytes {
-            buf.push(Record::new(&call(0, 0, 0)).expect("a record"));
-        }
-        buf.take()
-    };
-    let kept = fill(ROOM);
+    let kept = full(&mut buf, ROOM);
     let same = kept.bytes().to_vec();
-    (0..8).for_each(|_| drop(fill(ROOM)));
+    (0..8).for_each(|_| drop(full(&mut buf, ROOM)));
     LARGEST.store(0, Relaxed);
-    (0..1_000).for_each(|_| drop(fill(ROOM)));
+    (0..1_000).for_each(|_| drop(full(&mut buf, ROOM)));
     assert!(LARGEST.load(Relaxed) < ROOM, "a buffer was taken anew while others had come back");
     assert_eq!(kept.bytes(), same, "what is kept stays as it was");
 }

@@ -174,7 +174,7 @@ pub struct BatchBuf {
     covered: usize,
     /// A batch was taken that shares its memory with `bytes`.
     lent: bool,
-    /// What was too short for another batch: whole again once its batches are gone.
+    /// What was too short for another batch, the oldest first: whole again once its batches are gone.
     retired: VecDeque<BytesMut>,
 }
 
@@ -208,17 +208,11 @@ impl BatchBuf {
         self.bytes = self.reclaim(room).unwrap_or_else(|| BytesMut::with_capacity(room));
     }
 
-    /// A buffer that is whole again. One that is not goes behind the others: a slow sink may keep it for long, and must not stand
-    /// before those that have come back.
+    /// Of the buffers that are whole again the one that was used last: it may still be in a cache. Those that a slow sink keeps are
+    /// passed over, and so are those that only a backlog needed.
     fn reclaim(&mut self, room: usize) -> Option<BytesMut> {
-        for _ in 0..self.retired.len() {
-            let mut next = self.retired.pop_front()?;
-            if next.try_reclaim(room) {
-                return Some(next);
-            }
-            self.retired.push_back(next);
-        }
-        None
+        let at = self.retired.iter_mut().rposition(|buffer| buffer.try_reclaim(room))?;
+        self.retired.remove(at)
     }
 
     /// Appends a record. Its context is empty if others of the batch have one.
