@@ -1,6 +1,6 @@
 //! The machine: clocks, cores, who else uses them, and what to write into a report about it.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, mem::MaybeUninit, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::{
@@ -62,6 +62,32 @@ pub(crate) fn cpu_ns_of(pid: u32) -> Result<u64> {
     let error = unsafe { libc::clock_gettime(clock, &raw mut time) };
     anyhow::ensure!(error == 0, "process {pid} is gone");
     Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+}
+
+/// Context switches of this process, those of threads that ended included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Switches {
+    /// A thread went to sleep.
+    pub(crate) waited: u64,
+    /// The kernel took the core away from one.
+    pub(crate) preempted: u64,
+}
+
+impl Switches {
+    /// So far.
+    pub(crate) fn now() -> Self {
+        let mut usage = MaybeUninit::zeroed();
+        // SAFETY: writes one rusage.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+        // SAFETY: it is made of integers, for which zeros are good as well.
+        let usage: libc::rusage = unsafe { usage.assume_init() };
+        Self { waited: usage.ru_nvcsw.unsigned_abs(), preempted: usage.ru_nivcsw.unsigned_abs() }
+    }
+
+    /// Those that came since then.
+    pub(crate) fn since(self, then: Self) -> Self {
+        Self { waited: self.waited - then.waited, preempted: self.preempted - then.preempted }
+    }
 }
 
 /// Keeps the calling thread on one core.

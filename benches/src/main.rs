@@ -19,6 +19,8 @@ mod drained;
 mod emitted;
 mod filtered;
 mod harness;
+mod heap;
+mod hop;
 mod json;
 mod machine;
 mod outcome;
@@ -87,6 +89,10 @@ enum Test {
     T6,
     /// Switches and wake-ups, recorded and summed up; vs nothing attached.
     T7,
+    /// Events from a thread to a sink; vs crossbeam-channel.
+    T8,
+    /// The same while another sink hangs; vs without that.
+    T9,
     /// Records to lines of JSON; vs `serde_json`.
     T10,
     /// What each family adds to its event and to other calls.
@@ -104,6 +110,9 @@ enum Internal {
     /// Records system calls for the harness.
     #[command(hide = true)]
     Recorder { core: usize },
+    /// Brings events from one thread to another for the harness.
+    #[command(hide = true)]
+    Hop { core: usize },
 }
 
 fn main() -> Result<()> {
@@ -114,6 +123,7 @@ fn main() -> Result<()> {
         }
         Some(Internal::Workload { core }) => return workload::serve(core),
         Some(Internal::Recorder { core }) => return recorder::serve(core),
+        Some(Internal::Hop { core }) => return hop::serve(core),
         None => {}
     }
     ensure!(args.alternations > 0, "--alternations must be at least 1");
@@ -209,6 +219,8 @@ impl Test {
                 report.rows.extend(rows);
                 report.notes.push(note);
             }
+            Self::T8 => hop::measure_hop(effort, report)?,
+            Self::T9 => hop::measure_stalled(effort, report)?,
             Self::T10 => json::measure(effort, report)?,
             Self::Costs => report.costs = costs::measure(effort)?,
         }

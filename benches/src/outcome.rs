@@ -95,6 +95,58 @@ answer! {
     }
 }
 
+answer! {
+    /// Of events that went from one thread to another.
+    Hops {
+        /// Events that were looked at.
+        events,
+        /// Events that were not what was sent, or were not there.
+        errors,
+        /// Time from the first to the last.
+        ns,
+        /// CPU time of the thread that gives them, user and kernel.
+        source_cpu_ns,
+        /// Of the thread that takes them.
+        sink_cpu_ns,
+        /// Allocations while the second half of the events was given.
+        allocations,
+        /// Their bytes.
+        allocated_bytes,
+        /// Times that a thread went to sleep.
+        waited,
+        /// Times that the kernel took the core away from one.
+        preempted,
+    }
+}
+
+answer! {
+    /// Of the same with a sink beside it that hangs, or none.
+    Beside {
+        /// Events that came to the sink that does not hang.
+        events,
+        /// Events that were not what was sent, or were not there.
+        errors,
+        /// Time from the first to the last.
+        ns,
+        /// CPU time of all threads.
+        cpu_ns,
+        /// Events that came to the other sink in the end.
+        taken,
+        /// Events that did not, all of them counted.
+        dropped,
+    }
+}
+
+answer! {
+    /// CPU time of two threads that wait for a second.
+    Waits {
+        /// For events.
+        empty_ns,
+        /// For room.
+        full_ns,
+    }
+}
+
 impl Calls {
     /// In the median burst: a burst is long enough to have all that a call may cost now and then, and another process that
     /// got the core for a moment spoils one burst and not the turn.

@@ -2,7 +2,12 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    collections::BTreeSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     time::Duration,
 };
 
@@ -10,24 +15,41 @@ use kprobe_core::{
     abi::{self, Family, Header, Kind},
     decode::Record,
     event::By,
-    pipeline::{Aggregate, BatchBuf, Context, Filter, Gaps, Merge, Sample, Stage},
+    pipeline::{
+        Aggregate, Batch, BatchBuf, Context, Filter, Gaps, Merge, Pipeline, Policy, Polled, ProbeRow, Sample,
+        Sink, SinkError, SinkOptions, Source, SourceError, Stage, StreamInfo,
+    },
     process::ProcessTable,
 };
-use pipeline_support::{BOOT, record};
+use pipeline_support::{BOOT, info, record};
 
 mod pipeline_support;
 
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+/// Bytes of the largest one.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+/// Allocations of all threads are counted: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+fn note(bytes: usize) {
+    ALLOCATIONS.fetch_add(1, Relaxed);
+    LARGEST.fetch_max(bytes, Relaxed);
+}
+
 // SAFETY: every call goes to `System` unchanged, which keeps the contract; counting touches no memory of the caller.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        note(layout.size());
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -38,7 +60,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        note(size);
         // SAFETY: the caller keeps the contract of `realloc`; `at` is from `System`.
         unsafe { System.realloc(at, layout, size) }
     }
@@ -109,8 +131,142 @@ fn per_batch(stage: &mut impl Stage, records: u64) -> (u64, u64) {
     (allocations.div_ceil(BATCHES), passed / (WARM_UP + BATCHES))
 }
 
+/// Gives so many records at each poll, and not before all but a few of the batches before have been taken.
+struct Steady {
+    info: StreamInfo,
+    each: u64,
+    given: u64,
+    polls: u64,
+    taken: Receiver<()>,
+}
+
+/// Batches that are under way at once.
+const AHEAD: u64 = 3;
+
+impl Source for Steady {
+    fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    fn poll(&mut self, out: &mut BatchBuf, _: Option<Duration>) -> Result<Polled, SourceError> {
+        if self.polls >= AHEAD {
+            self.taken.recv().expect("the sink takes each batch");
+        }
+        self.polls += 1;
+        for _ in 0..self.each {
+            let seq = u32::try_from(self.given).expect("few");
+            out.push(Record::new(&call(self.given, 0, seq)).expect("a record"));
+            self.given += 1;
+        }
+        Ok(Polled::until(self.given))
+    }
+
+    fn probes(&self) -> Vec<ProbeRow> {
+        let probe = "syscall".to_owned();
+        vec![ProbeRow { probe, cpu: Some(0), submitted: self.given, lost: 0, sampled_out: 0 }]
+    }
+}
+
+/// Looks at each record.
+struct Taker {
+    seen: u64,
+    taken: SyncSender<()>,
+}
+
+impl Sink for Taker {
+    fn name(&self) -> &'static str {
+        "taker"
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        for record in batch.records() {
+            assert_eq!(u64::from(record.expect("a record").header().seq), self.seen);
+            self.seen += 1;
+        }
+        self.taken.send(()).map_err(SinkError::fatal)
+    }
+}
+
+/// Allocations for a thousand steps of a pipeline in the steady state, when each step has so many records, and the bytes of the
+/// largest one.
+fn per_thousand_steps(records: u64, batch_bytes: usize) -> (u64, usize) {
+    /// Buffers that are used up while nothing is looked at, and again while it is.
+    const BUFFERS: u64 = 8;
+    let of_a_step = records * 8 * call(0, 0, 0).len().div_ceil(8) as u64;
+    let steps = (BUFFERS * 2 * batch_bytes as u64).div_ceil(of_a_step).max(100);
+    // As many as can be under way never wait here.
+    let (taken, when) = sync_channel(8);
+    let source = Steady { info: info(), each: records, given: 0, polls: 0, taken: when };
+    let sink = Taker { seen: 0, taken };
+    let pipeline = Pipeline::builder(source).sink_with(sink, SinkOptions::default().policy(Policy::Block));
+    // Each step ends a batch.
+    let mut pipeline = pipeline.batch(batch_bytes, Duration::ZERO).build().expect("a thread");
+    let mut step = || assert_eq!(pipeline.step().expect("it goes on").records, records);
+    (0..steps).for_each(|_| step());
+    LARGEST.store(0, Relaxed);
+    let before = ALLOCATIONS.load(Relaxed);
+    (0..steps).for_each(|_| step());
+    let allocations = ALLOCATIONS.load(Relaxed) - before;
+    let largest = LARGEST.load(Relaxed);
+    let given = pipeline.source().given;
+    let row = pipeline.finish().ledger.sinks.remove(0);
+    assert_eq!((row.delivered, given), (given, 2 * steps * records), "each record arrived");
+    ((1_000 * allocations).div_ceil(steps), largest)
+}
+
+#[test]
+fn a_pipeline_uses_its_buffers_again() {
+    const BATCH_BYTES: usize = 256 << 10;
+    let _alone = alone();
+    // The last is more than a batch is meant to have.
+    for records in [10, 100, 1_000, 4_000] {
+        let (allocations, largest) = per_thousand_steps(records, BATCH_BYTES);
+        // A timer where a batch waits behind another, and now and then a piece of the queue.
+        assert!(allocations <= 2_000, "{allocations} allocations for 1000 steps of {records} records");
+        assert!(largest < BATCH_BYTES / 8, "an allocation of {largest} bytes in steps of {records} records");
+    }
+}
+
+/// A batch of so many bytes, or a few more.
+fn full(buf: &mut BatchBuf, bytes: usize) -> Batch {
+    buf.make_room(bytes);
+    while buf.len() < bytes {
+        buf.push(Record::new(&call(0, 0, 0)).expect("a record"));
+    }
+    buf.take()
+}
+
+/// The many buffers of a backlog do not go round for ever after: few stay in a cache.
+#[test]
+fn after_a_backlog_few_buffers_are_used() {
+    const ROOM: usize = 64 << 10;
+    let _alone = alone();
+    let mut buf = BatchBuf::default();
+    let backlog: Vec<Batch> = (0..30).map(|_| full(&mut buf, ROOM)).collect();
+    drop(backlog);
+    let places = (0..100).map(|_| full(&mut buf, ROOM).bytes().as_ptr() as usize);
+    let places: BTreeSet<usize> = places.collect();
+    assert!(places.len() <= 2, "{} buffers where one batch is under way at a time", places.len());
+}
+
+/// A batch that a sink does not let go costs its own buffer, not those of the batches behind it.
+#[test]
+fn a_batch_that_is_kept_keeps_no_other_buffer() {
+    const ROOM: usize = 64 << 10;
+    let _alone = alone();
+    let mut buf = BatchBuf::default();
+    let kept = full(&mut buf, ROOM);
+    let same = kept.bytes().to_vec();
+    (0..8).for_each(|_| drop(full(&mut buf, ROOM)));
+    LARGEST.store(0, Relaxed);
+    (0..1_000).for_each(|_| drop(full(&mut buf, ROOM)));
+    assert!(LARGEST.load(Relaxed) < ROOM, "a buffer was taken anew while others had come back");
+    assert_eq!(kept.bytes(), same, "what is kept stays as it was");
+}
+
 #[test]
 fn no_allocation_for_a_record() {
+    let _alone = alone();
     let warm = record(Header::default(), Kind::SYSCALL, &abi::Syscall::default());
     assert_eq!(warm.len(), 32 + size_of::<abi::Syscall>());
     for records in [10, 100, 1000] {

@@ -172,6 +172,8 @@ pub struct BatchBuf {
     contexts: Vec<Context>,
     /// Bytes whose records have their contexts.
     covered: usize,
+    /// A batch was taken that shares its memory with `bytes`.
+    lent: bool,
     /// What was too short for another batch, the oldest first: whole again once its batches are gone.
     retired: VecDeque<BytesMut>,
 }
@@ -194,7 +196,8 @@ impl BatchBuf {
         if !self.bytes.is_empty() {
             return self.bytes.reserve(bytes);
         }
-        if self.bytes.capacity() > 0 {
+        // What nobody was given is only too short, and would stay so.
+        if std::mem::take(&mut self.lent) {
             if self.retired.len() == MOST_RETIRED {
                 self.retired.pop_front();
             }
@@ -202,16 +205,14 @@ impl BatchBuf {
         }
         // Several batches share a buffer, and records may come in one go where a batch was almost full.
         let room = 2 * bytes;
-        // One that a slow sink holds, or that turned out too small, is not asked first the next time.
-        for _ in 0..self.retired.len() {
-            let Some(mut oldest) = self.retired.pop_front() else { break };
-            if oldest.try_reclaim(room) {
-                self.bytes = oldest;
-                return;
-            }
-            self.retired.push_back(oldest);
-        }
-        self.bytes = BytesMut::with_capacity(room);
+        self.bytes = self.reclaim(room).unwrap_or_else(|| BytesMut::with_capacity(room));
+    }
+
+    /// Of the buffers that are whole again the one that was used last: it may still be in a cache. Those that a slow sink keeps are
+    /// passed over, and so are those that only a backlog needed.
+    fn reclaim(&mut self, room: usize) -> Option<BytesMut> {
+        let at = self.retired.iter_mut().rposition(|buffer| buffer.try_reclaim(room))?;
+        self.retired.remove(at)
     }
 
     /// Appends a record. Its context is empty if others of the batch have one.
@@ -265,6 +266,7 @@ impl BatchBuf {
         let next = Vec::with_capacity(self.contexts.len());
         let contexts = std::mem::replace(&mut self.contexts, next);
         self.covered = 0;
+        self.lent |= !self.bytes.is_empty();
         Batch::from_frames(self.bytes.split().freeze()).with_contexts(contexts)
     }
 }
