@@ -624,3 +624,39 @@ fn batches_have_ids_of_their_own() {
     });
     assert_ne!(runs[0], runs[1]);
 }
+
+/// Another thread looks at a pipeline, also while a sink keeps it waiting.
+#[test]
+fn a_monitor_sees_it_as_it_is() {
+    let (stalled, watch) = scripted("stalled", vec![Act::Take, Act::Stall], Vec::new(), false);
+    let options = quick().policy(Policy::Block).queue_bytes(1000);
+    let mut run = pipeline(counted(0..1000, 10, true))
+        .wait(Duration::from_millis(1))
+        .sink_with(stalled, options)
+        .build()
+        .expect("threads");
+    let monitor = run.monitor();
+    // Nobody steps it yet.
+    assert_eq!(monitor.look(Duration::from_millis(1)), None);
+    let driver = thread::spawn(move || {
+        drive(&mut run);
+        run.finish()
+    });
+    let look = || monitor.look(Duration::from_secs(60)).expect("it is stepped");
+    // Numbers are times: a lag of more than one poll is that of the batch that hangs and those behind it.
+    let seen = loop {
+        let seen = look();
+        assert_eq!(seen.ledger.balance, 0, "{}", seen.ledger);
+        if seen.sinks[0].lag_ns >= 20 && seen.sinks[0].waiting_bytes > 500 {
+            break seen;
+        }
+    };
+    assert!(seen.ledger.sinks[0].held >= 20, "{}", seen.ledger);
+    assert!(seen.sinks[0].batches <= 1 && seen.complete_until_ns >= seen.sinks[0].lag_ns);
+    assert_eq!(look().complete_until_ns, seen.complete_until_ns, "the source is not asked");
+    watch.gate.open();
+    let done = driver.join().expect("no panic");
+    assert_eq!(monitor.look(Duration::from_secs(60)), None, "it is over");
+    let status = &done.sinks[0];
+    assert_eq!((status.batches, status.lag_ns, status.waiting_bytes), (100, 0, 0));
+}

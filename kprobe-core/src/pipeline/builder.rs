@@ -7,6 +7,7 @@ use super::{
     delivery::{Ears, Outlet},
     drain::Drain,
     driver::{Pace, Phase},
+    monitor::Asked,
 };
 use crate::spill::SpillError;
 
@@ -151,6 +152,7 @@ impl<S: Source> PipelineBuilder<S> {
             end: None,
             source_ended: false,
             phase: Phase::Running,
+            asked: Asked::new(),
             heard: Vec::new(),
             is_late: false,
         })

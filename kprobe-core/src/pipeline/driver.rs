@@ -5,8 +5,9 @@ use crossbeam_channel::{Receiver, after, never};
 use super::{
     Batch, BatchBuf, BatchId, GapReport, Ledger, Merge, PipelineBuilder, ProbeRow, SinkError, SinkRow,
     SinkStatus, Source, SourceError, Stage, StageRow, StreamInfo, Trouble,
-    delivery::{Ending, Outlet, Report, Said},
+    delivery::{Ending, Given, Outlet, Report, Said},
     drain::{Drain, Left},
+    monitor::{Asked, Monitor, Seen},
 };
 
 /// A source, what is done to its records, and where they go.
@@ -61,6 +62,7 @@ pub struct Pipeline<S> {
     /// The source has said that there is no more.
     pub(super) source_ended: bool,
     pub(super) phase: Phase,
+    pub(super) asked: Asked,
     /// Of each sink, whether it has said what is waited for.
     pub(super) heard: Vec<bool>,
     /// The time to shut down is over: sinks that have no room are not waited for.
@@ -184,6 +186,7 @@ impl<S: Source> Pipeline<S> {
     /// # Errors
     /// The source cannot go on. What it gave before goes its way with the next steps.
     pub fn step(&mut self) -> Result<Step, SourceError> {
+        self.asked.answer(|| self.look());
         let mut step = Step::default();
         self.make_room(self.pace.wait);
         self.pass_merged();
@@ -249,7 +252,13 @@ impl<S: Source> Pipeline<S> {
     /// The sinks at this moment, in the order of the ledger.
     #[must_use]
     pub fn sinks(&self) -> Vec<SinkStatus> {
-        self.outlets.iter().map(Outlet::status).collect()
+        self.outlets.iter().map(|outlet| outlet.status(self.drain.complete_until_ns)).collect()
+    }
+
+    /// For other threads, which look at it while this one drives it.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        self.asked.monitor()
     }
 
     /// Lets go what is held, waits for the sinks within the time to shut down, and draws up the books. What a source that is
@@ -264,6 +273,7 @@ impl<S: Source> Pipeline<S> {
             self.phase = Phase::Releasing(None);
         }
         while self.phase != Phase::Done {
+            self.asked.answer(|| self.look());
             if !self.is_late && !over.is_empty() {
                 self.is_late = true;
                 last = after(LAST.min(self.pace.shutdown));
@@ -355,6 +365,11 @@ impl<S: Source> Pipeline<S> {
         });
     }
 
+    fn look(&self) -> Seen {
+        let complete_until_ns = self.drain.complete_until_ns;
+        Seen { ledger: self.ledger(), sinks: self.sinks(), complete_until_ns }
+    }
+
     /// Asks the source, and closes the batch if it is due.
     fn poll(&mut self, records: &mut u64) -> Result<(), SourceError> {
         let age_ns = |opened: u64| self.drain.complete_until_ns.saturating_sub(opened);
@@ -434,8 +449,8 @@ impl<S: Source> Pipeline<S> {
         let next = &mut self.next[usize::from(to.start >= self.raw)];
         let batch = batch.clone().labelled(*next, &self.stream);
         next.seq += 1;
-        let records = batch.count();
-        self.outlets[to].iter_mut().for_each(|outlet| outlet.give(&batch, records));
+        let given = Given { records: batch.count(), until_ns: self.drain.complete_until_ns };
+        self.outlets[to].iter_mut().for_each(|outlet| outlet.give(&batch, given));
     }
 
     fn is_blocked(&self) -> bool {

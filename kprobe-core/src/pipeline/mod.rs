@@ -19,6 +19,7 @@ mod sink;
 
 mod builder;
 mod driver;
+mod monitor;
 
 pub use batch::{Batch, BatchBuf, BatchId, Context, Enriched};
 pub use builder::{BuildError, PipelineBuilder};
@@ -29,6 +30,7 @@ pub use info::{Clocks, StreamInfo};
 pub(crate) use ledger::is_zero;
 pub use ledger::{Drops, Ledger, ProbeRow, SinkRow, StageRow};
 pub use merge::Merge;
+pub use monitor::{Monitor, Seen};
 pub use sink::{Sink, SinkError, Tally};
 pub use source::{Polled, Source, SourceError};
 pub use stage::Stage;

@@ -33,9 +33,33 @@ pub(super) struct Entries {
     pub(super) dirty: bool,
     /// The books were drawn up, whatever the sink still does.
     closed: bool,
+    pub(super) progress: Progress,
     /// The sink gets nothing any more, for this reason.
     pub(super) over: Option<&'static str>,
     pub(super) health: Health,
+}
+
+/// How far a sink has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Batches that were flushed.
+    pub(super) batches: u64,
+    /// The source had given every record up to this time when the last of them was given.
+    pub(super) until_ns: u64,
+    /// The same of those that the sink took.
+    taken: u64,
+    taken_until_ns: u64,
+}
+
+impl Progress {
+    pub(super) fn take(&mut self, until_ns: u64) {
+        self.taken += 1;
+        self.taken_until_ns = until_ns;
+    }
+
+    fn flush(&mut self) {
+        (self.batches, self.until_ns) = (self.taken, self.taken_until_ns);
+    }
 }
 
 /// Why records were dropped by a pipeline.
@@ -154,6 +178,7 @@ impl Entries {
             return;
         }
         self.dirty = false;
+        self.progress.flush();
         if self.tally.is_none() {
             self.delivered += self.given - self.settled;
         }
@@ -192,6 +217,11 @@ impl Entries {
         self.refuse(waiting, reason);
         self.give_up(reason);
         self.closed = true;
+    }
+
+    /// Something waits, or was given and is not flushed.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.closed && (self.waiting > 0 || self.dirty)
     }
 
     /// Waiting, or given and not settled.

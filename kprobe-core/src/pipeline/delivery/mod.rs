@@ -63,6 +63,10 @@ pub struct SinkStatus {
     pub waiting_bytes: usize,
     /// Bytes of all files of its spill; 0 without one.
     pub spilled_bytes: u64,
+    /// Batches that it has delivered.
+    pub batches: u64,
+    /// How far it is behind the source, in the stream's time: 0 if everything that it was given is delivered.
+    pub lag_ns: u64,
 }
 
 /// Something went wrong at a sink.
@@ -89,11 +93,20 @@ enum Message {
     Finish(std::sync::Arc<Ending>),
 }
 
+/// What is known of a batch that is given to a sink.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub(super) records: u64,
+    /// The source had given every record up to this time then.
+    pub(super) until_ns: u64,
+}
+
 /// A batch on its way.
 #[derive(Debug)]
 struct Parcel {
     batch: Batch,
     records: u64,
+    until_ns: u64,
     /// Records before it that found no room.
     missed: u64,
     /// Given back when the sink is done with the batch, or when it waits elsewhere.

@@ -8,8 +8,8 @@ use std::{
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::{
-    Ending, Message, Parcel, Policy, Report, SinkOptions, SinkStatus, Trouble,
-    books::{Books, reason},
+    Ending, Given, Message, Parcel, Policy, Report, SinkOptions, SinkStatus, Trouble,
+    books::{Books, Progress, reason},
     budget::Budget,
     spiller::{Ends, Spiller},
     worker::{Calls, Worker},
@@ -30,7 +30,7 @@ pub(crate) struct Outlet {
     queue: Sender<Message>,
     books: Books,
     /// A batch that waits for room in the queue.
-    blocked: Option<(Batch, u64)>,
+    blocked: Option<(Batch, Given)>,
     /// Records that found no room since the last parcel.
     missed: u64,
     /// The queue was full, and is not half empty yet.
@@ -128,24 +128,25 @@ impl Outlet {
     }
 
     /// Takes a batch for the sink: never waits, but may have to [`unblock`](Self::unblock) before it takes the next.
-    pub(crate) fn give(&mut self, batch: &Batch, records: u64) {
+    pub(crate) fn give(&mut self, batch: &Batch, given: Given) {
+        let records = given.records;
         debug_assert!(self.blocked.is_none());
         if self.is_abandoned() {
             return self.books.entries().turn_away(records, reason::SHUTDOWN);
         }
         self.books.entries().receive(records);
-        if self.send(batch, records) {
+        if self.send(batch, given) {
             return;
         }
         if self.waits {
-            self.blocked = Some((batch.clone(), records));
+            self.blocked = Some((batch.clone(), given));
         } else {
             self.missed += records;
             self.books.entries().refuse(records, reason::QUEUE_FULL);
         }
     }
 
-    fn send(&mut self, batch: &Batch, records: u64) -> bool {
+    fn send(&mut self, batch: &Batch, given: Given) -> bool {
         // What overflows does so for a while: one gap says more than many, and batches that are neighbours share memory.
         self.overflows &= !self.waits && self.budget.used() > self.budget.most() / 2;
         if self.overflows {
@@ -157,7 +158,9 @@ impl Outlet {
         };
         let missed = std::mem::take(&mut self.missed);
         let batch = batch.clone();
-        self.tell(Message::Parcel(Parcel { batch, records, missed, _permit: Some(permit), number: 0 }));
+        let Given { records, until_ns } = given;
+        let permit = Some(permit);
+        self.tell(Message::Parcel(Parcel { batch, records, until_ns, missed, _permit: permit, number: 0 }));
         true
     }
 
@@ -172,13 +175,13 @@ impl Outlet {
 
     /// Waits for room for what is blocked, for `longest` at most.
     pub(crate) fn unblock(&mut self, longest: Duration) {
-        let Some((batch, records)) = self.blocked.take() else { return };
-        if self.send(&batch, records) {
+        let Some((batch, given)) = self.blocked.take() else { return };
+        if self.send(&batch, given) {
             return;
         }
         self.budget.wait(batch.cost(), |parker| parker.park_timeout(longest));
-        if !self.send(&batch, records) {
-            self.blocked = Some((batch, records));
+        if !self.send(&batch, given) {
+            self.blocked = Some((batch, given));
         }
     }
 
@@ -230,13 +233,16 @@ impl Outlet {
         self.books.entries().over == Some(reason::CLOSED)
     }
 
-    pub(crate) fn status(&self) -> SinkStatus {
+    pub(crate) fn status(&self, now_ns: u64) -> SinkStatus {
         let entries = self.books.entries();
+        let Progress { batches, until_ns, .. } = entries.progress;
         SinkStatus {
             sink: self.name.clone(),
             health: entries.health.clone(),
             waiting_bytes: self.budget.used(),
             spilled_bytes: entries.kept_bytes,
+            batches,
+            lag_ns: if entries.is_behind() { now_ns.saturating_sub(until_ns) } else { 0 },
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 use crossbeam_channel::{Receiver, Select, Sender, TrySendError, after, never};
 
 use super::{
-    Arrival, Message, Parcel, Said, Trouble,
+    Arrival, Given, Message, Parcel, Said, Trouble,
     books::{Books, reason},
     outlet::Ears,
 };
@@ -205,8 +205,10 @@ impl Spiller {
                 debug_assert_eq!(operation.index(), output);
                 let message = match self.ready.take() {
                     Some((batch, position)) => {
-                        let records = batch.count();
-                        Message::Parcel(self.parcel(batch, records, Place::Disk(position)))
+                        // On disk it is not written down how far the source was.
+                        let times = batch.records().flatten().map(|record| record.header().ktime_ns);
+                        let given = Given { records: batch.count(), until_ns: times.max().unwrap_or(0) };
+                        Message::Parcel(self.parcel(batch, given, Place::Disk(position)))
                     }
                     None => {
                         self.flushing = false;
@@ -228,7 +230,8 @@ impl Spiller {
             && self.flying_bytes + cost <= self.most_flying
             && !self.is_over();
         if keeps_up && !output.is_full() {
-            let sent = self.parcel(parcel.batch.clone(), parcel.records, Place::Memory(parcel.batch.clone()));
+            let given = Given { records: parcel.records, until_ns: parcel.until_ns };
+            let sent = self.parcel(parcel.batch.clone(), given, Place::Memory(parcel.batch.clone()));
             // Only this thread sends, so there is room.
             match output.try_send(Message::Parcel(sent)) {
                 Ok(()) | Err(TrySendError::Disconnected(_)) => return,
@@ -243,7 +246,8 @@ impl Spiller {
         self.note_kept();
     }
 
-    fn parcel(&mut self, batch: Batch, records: u64, place: Place) -> Parcel {
+    fn parcel(&mut self, batch: Batch, given: Given, place: Place) -> Parcel {
+        let Given { records, until_ns } = given;
         let number = self.next;
         self.next += 1;
         if matches!(place, Place::Memory(_)) {
@@ -251,7 +255,7 @@ impl Spiller {
         }
         self.flying.push_back(Flight { number, records, place });
         let missed = std::mem::take(&mut self.missed);
-        Parcel { batch, records, missed, _permit: None, number }
+        Parcel { batch, records, until_ns, missed, _permit: None, number }
     }
 
     fn note(&mut self, arrival: Arrival) {

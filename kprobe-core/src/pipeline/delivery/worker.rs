@@ -127,6 +127,7 @@ impl Worker {
         self.tell_missed(parcel.missed);
         if self.attempt(Call::Write, |sink| sink.write(&parcel.batch)) {
             self.last = parcel.number;
+            self.books.entries().progress.take(parcel.until_ns);
         }
     }
 
