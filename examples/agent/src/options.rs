@@ -147,6 +147,28 @@ pub(crate) enum Times {
     Wall,
 }
 
+/// A refusal of a name that is not known, "unknown field `x`, expected one of `y`, `z`", and what was perhaps meant.
+fn with_nearest(message: &str) -> String {
+    /// Names that have less in common are not confused.
+    const ALIKE: f64 = 0.7;
+    let names: Vec<_> = message.split('`').skip(1).step_by(2).collect();
+    let is_refusal = message.starts_with("unknown ");
+    if let (true, Some((wrong, known)), Some(expected)) =
+        (is_refusal, names.split_first(), message.find(", expected"))
+    {
+        let likeness = |name: &&&str| strsim::normalized_damerau_levenshtein(wrong, name);
+        let nearest = known.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
+        if let Some(nearest) = nearest.filter(|nearest| likeness(nearest) >= ALIKE) {
+            let (refused, expected) = message.split_at(expected);
+            return format!(
+                "{refused}; did you mean `{nearest}`? There are{}",
+                expected.replace(", expected one of", "")
+            );
+        }
+    }
+    message.to_owned()
+}
+
 /// A number that is not 0.
 fn positive(text: &str) -> Result<NonZero<u32>, String> {
     text.parse().map_err(|_| format!("expected a number from 1 to {}", u32::MAX))
@@ -326,7 +348,8 @@ impl Options {
         toml::from_str(&text).map_err(|error| {
             let line =
                 error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message().replace('\n', " "))
+            let message = with_nearest(&error.message().replace('\n', " "));
+            anyhow::anyhow!("{}, line {line}: {message}", path.display())
         })
     }
 

@@ -31,7 +31,17 @@ fn bad_files() {
                  `output-file`, `capture`, `report`, `stats`";
     check_bad(
         "output = \"json\"\n\nring-byte = \"8MiB\"\n",
-        &format!("agent.toml, line 3: unknown field `ring-byte`, expected one of {names}"),
+        &format!(
+            "agent.toml, line 3: unknown field `ring-byte`; did you mean `ring-bytes`? There are {names}"
+        ),
+    );
+    check_bad(
+        "frobnicate = 1\n",
+        &format!("agent.toml, line 1: unknown field `frobnicate`, expected one of {names}"),
+    );
+    check_bad(
+        "output = \"jsn\"\n",
+        "agent.toml, line 1: unknown variant `jsn`; did you mean `json`? There are `human`, `json`, `none`",
     );
     check_bad(
         "min-duration = \"50\"\n",
