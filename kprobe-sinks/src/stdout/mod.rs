@@ -42,6 +42,7 @@
 
 mod destination;
 mod outlet;
+mod stream;
 mod waiting;
 
 mod block;

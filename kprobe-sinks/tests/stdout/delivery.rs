@@ -9,7 +9,7 @@ use std::{
 
 use kprobe_core::{
     abi::{Kind, Marker},
-    pipeline::{Batch, Ledger, Sink, SinkError, SinkRow},
+    pipeline::{Batch, BatchId, Ledger, Sink, SinkError, SinkRow},
 };
 use kprobe_sinks::stdout::{Destination, HumanSink, JsonSink, Waiting};
 use proptest::prelude::*;
@@ -353,4 +353,48 @@ fn records_that_never_came() {
     sink.missed(7);
     sink.finish(&ledger, None).expect("there is room");
     assert!(out.text().contains("*** DROPPED 7 records: they found no room in the queue of this output ***"));
+}
+
+/// A spill brings records of an earlier boot first: with the clocks of that one, and the lines say so.
+#[test]
+fn records_of_another_stream() {
+    let stream = |host: &str, realtime_ns: u64| {
+        let mut info = info();
+        (info.host, info.clocks.realtime_ns) = (host.to_owned(), realtime_ns);
+        std::sync::Arc::new(info)
+    };
+    let (old, new) = (stream("before", 5_000_000_000), std::sync::Arc::new(info()));
+    let id = BatchId::default();
+    let batches = [
+        markers(0..2).labelled(id, &old),
+        markers(2..3).labelled(id, &old),
+        markers(3..4).labelled(id, &new),
+        markers(4..5).labelled(id, &new),
+    ];
+    let out = Script::default();
+    let mut sink = json(out.clone());
+    batches.iter().for_each(|batch| sink.write(batch).expect("there is room"));
+    sink.flush().expect("there is room");
+    assert_eq!((sink.row().received, sink.row().delivered), (5, 5));
+    let text = out.text();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| match line["kind"].as_str() {
+            Some("meta.start") => line["host"].to_string(),
+            _ => line["id"].to_string(),
+        })
+        .collect();
+    let host = format!("{:?}", info().host);
+    assert_eq!(told, [&host, "\"before\"", "0", "1", "2", &host, "3", "4"]);
+    let time = |at: usize| lines[at]["time"].as_str().unwrap_or_default().to_owned();
+    assert!(time(2).starts_with("1970-01-01T") && !time(6).starts_with("1970"), "{} {}", time(2), time(6));
+
+    let out = Script::default();
+    let mut sink = HumanSink::new(out.clone(), &info(), &registry());
+    batches.iter().for_each(|batch| sink.write(batch).expect("there is room"));
+    sink.flush().expect("there is room");
+    assert_eq!(out.text().matches("*** FROM HERE ON: ").count(), 2, "{}", out.text());
+    assert_eq!(sink.row().delivered, 5);
 }

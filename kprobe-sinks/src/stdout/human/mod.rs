@@ -19,6 +19,7 @@ use self::{
 };
 use super::{
     outlet::{Outlet, Reason},
+    stream::Streams,
     time::{CLOCK, Rfc3339},
     who,
 };
@@ -35,6 +36,7 @@ use super::{
 #[derive(Debug)]
 pub struct HumanSink<W: Write> {
     outlet: Outlet<W>,
+    streams: Streams,
     lines: Lines,
     each_batch: bool,
 }
@@ -68,6 +70,7 @@ impl<W: Write> HumanSink<W> {
     pub fn new(out: W, info: &StreamInfo, registry: &Registry) -> Self {
         Self {
             outlet: Outlet::new("human", out),
+            streams: Streams::new(info),
             lines: Lines {
                 info: info.clone(),
                 registry: registry.clone(),
@@ -124,6 +127,17 @@ impl<W: Write> Sink for HumanSink<W> {
 
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let lines = &mut self.lines;
+        if let Some(info) = self.streams.changed(batch) {
+            // A line that is about no record comes behind whole lines of records only.
+            self.outlet.drain()?;
+            let colour = lines.colour;
+            let (host, boot) = (Visible(info.host.as_bytes()), info.boot);
+            self.outlet.own_line(|buf| {
+                Line::new(buf, colour)
+                    .styled(ALARM, format_args!("*** FROM HERE ON: {host}, boot {boot} ***"));
+            });
+            (lines.info, lines.start_ns) = (info.clone(), None);
+        }
         let result = self.outlet.write_batch(batch, |record, buf| lines.put_line(record, buf));
         if self.each_batch { result.and(self.outlet.flush()) } else { result }
     }

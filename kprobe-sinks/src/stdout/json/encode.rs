@@ -114,6 +114,11 @@ impl Encoder {
         }
     }
 
+    /// From here on records are of this stream.
+    pub(super) fn follow(&mut self, info: &StreamInfo) {
+        (self.arch, self.clocks) = (info.arch, info.clocks);
+    }
+
     /// Appends the line of a record, without the newline.
     pub(super) fn put_line(&mut self, enriched: &Enriched<'_>, buf: &mut Vec<u8>) -> Result<(), Reason> {
         let kind = enriched.record.kind();

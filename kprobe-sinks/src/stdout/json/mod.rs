@@ -10,14 +10,14 @@ use kprobe_core::{
 };
 
 use self::encode::Encoder;
-use super::outlet::Outlet;
+use super::{outlet::Outlet, stream::Streams};
 
 pub use encode::COMMON_FIELDS;
 pub use ends::{END_FIELDS, SCHEMA_VERSION, START_FIELDS};
 
 /// JSON lines: one flat object per record, in the format of `docs/src/json.md`.
 ///
-/// The first line is `meta.start`, the last, given by [`finish`](Self::finish), `meta.end`. Neither is about a record, so
+/// The first line is `meta.start` (there is another one in front of records of another stream, which a spill may bring), the last, given by [`finish`](Self::finish), `meta.end`. Neither is about a record, so
 /// neither counts in the books. Lines are written in chunks of 64 KiB, on [`flush`](Sink::flush), and after each batch
 /// if asked for. See the [module](super) for what counts as delivered.
 ///
@@ -25,6 +25,7 @@ pub use ends::{END_FIELDS, SCHEMA_VERSION, START_FIELDS};
 #[derive(Debug)]
 pub struct JsonSink<W: Write> {
     outlet: Outlet<W>,
+    streams: Streams,
     encoder: Encoder,
     each_batch: bool,
 }
@@ -37,7 +38,7 @@ impl<W: Write> JsonSink<W> {
     pub fn new(out: W, info: &StreamInfo, registry: &Registry) -> Self {
         let mut outlet = Outlet::new("json", out);
         outlet.own_line(|buf| ends::put_start(buf, info));
-        Self { outlet, encoder: Encoder::new(info, registry), each_batch: false }
+        Self { outlet, streams: Streams::new(info), encoder: Encoder::new(info, registry), each_batch: false }
     }
 
     /// Shows the seeds of the process table, `meta.thread` and `meta.cgroup`, as well.
@@ -68,6 +69,12 @@ impl<W: Write> Sink for JsonSink<W> {
 
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
         let encoder = &mut self.encoder;
+        if let Some(info) = self.streams.changed(batch) {
+            // A line that is about no record comes behind whole lines of records only.
+            self.outlet.drain()?;
+            self.outlet.own_line(|buf| ends::put_start(buf, info));
+            encoder.follow(info);
+        }
         let result = self.outlet.write_batch(batch, |record, buf| encoder.put_line(record, buf));
         if self.each_batch { result.and(self.outlet.flush()) } else { result }
     }
