@@ -200,6 +200,7 @@ fn fetched() {
     let page = anonymous(1, 0);
     write(page, 1);
     let (say, server_tid) = std::sync::mpsc::channel();
+    let [open, close] = sys::pipe();
     let serving = std::thread::spawn(move || {
         say.send(sys::tid()).unwrap();
         for _ in 0..PAGES {
@@ -209,13 +210,19 @@ fn fetched() {
             let faulting = message[2] & !(PAGE as u64 - 1);
             ask(UFFDIO_COPY, &mut [faulting, page as u64, PAGE as u64, 0, 0]);
         }
+        // Until all is measured it does nothing.
+        let mut end = [open as u64 | (libc::POLLIN as u64) << 32];
+        must(libc::SYS_ppoll, [end.as_mut_ptr() as i64, 1, 0, 0, 0, 0]);
     });
     // Its own faults are not to fall on an edge of what is measured.
-    crate::support::kernel::wait_until_in(server_tid.recv().unwrap(), libc::SYS_read);
+    let server_tid = server_tid.recv().unwrap();
+    crate::support::kernel::wait_until_in(server_tid, libc::SYS_read);
     measured("fetched", &mut || {
         read(at, PAGES);
+        crate::support::kernel::wait_until_in(server_tid, libc::SYS_ppoll);
         at
     });
+    must(libc::SYS_close, [close.into(), 0, 0, 0, 0, 0]);
     serving.join().unwrap();
 }
 
