@@ -98,7 +98,8 @@ fn switches_with_a_signal_pending() {
     assert!(blocked > 0 && blocked <= voluntary, "{blocked} {runnable}, {voluntary} {involuntary}");
     // Before 6.1 and from 6.15 on the kernel says so itself; from 6.6 on the other one is not always preferred.
     let release = kprobe_ebpf::host::kernel_release().unwrap();
-    let must_hit = in_vm() && release.at_least(6, 1) && !release.at_least(6, 6);
+    // One that hardly got the CPU has had too few chances.
+    let must_hit = in_vm() && blocked >= 100 && release.at_least(6, 1) && !release.at_least(6, 6);
     assert!(blocked < voluntary || !must_hit, "{blocked} {runnable}, {voluntary} {involuntary}");
 }
 
