@@ -73,8 +73,10 @@ pub struct Pipeline<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Running,
-    /// Lets go what is held: in the buffer and in the merge, then in the stages from this one on.
-    Releasing(Option<usize>),
+    /// Lets go what is in the buffer and in the merge.
+    Closing,
+    /// Lets go what the stages hold, from this one on.
+    Releasing(usize),
     /// Waits for sinks to flush.
     Flushing,
     Done,
@@ -270,7 +272,7 @@ impl<S: Source> Pipeline<S> {
         let over = self.begin_shutdown();
         let mut last: Receiver<_> = never();
         if self.phase == Phase::Running {
-            self.phase = Phase::Releasing(None);
+            self.phase = Phase::Closing;
         }
         while self.phase != Phase::Done {
             self.asked.answer(|| self.look());
@@ -322,20 +324,20 @@ impl<S: Source> Pipeline<S> {
     fn advance(&mut self, longest: Duration) {
         match self.phase {
             Phase::Running | Phase::Done => {}
-            Phase::Releasing(None) => {
-                self.phase = Phase::Releasing(Some(0));
+            Phase::Closing => {
+                self.phase = Phase::Releasing(0);
                 self.close_batch();
                 if let Some(merge) = &mut self.merge {
                     merge.finish();
                 }
                 self.pass_merged();
             }
-            Phase::Releasing(Some(at)) if at < self.stages.len() => {
-                self.phase = Phase::Releasing(Some(at + 1));
+            Phase::Releasing(at) if at < self.stages.len() => {
+                self.phase = Phase::Releasing(at + 1);
                 let batch = self.stages[at].finish();
                 self.pass_stages(at + 1, batch);
             }
-            Phase::Releasing(Some(_)) => {
+            Phase::Releasing(_) => {
                 self.phase = Phase::Flushing;
                 self.outlets.iter_mut().for_each(Outlet::flush);
                 self.heard = self.outlets.iter().map(Outlet::is_abandoned).collect();
@@ -387,12 +389,12 @@ impl<S: Source> Pipeline<S> {
                 if polled.end {
                     self.source_ended = true;
                     self.end.get_or_insert(End::Source);
-                    self.phase = Phase::Releasing(None);
+                    self.phase = Phase::Closing;
                 }
             }
             Err(_) => {
                 self.end = Some(End::SourceFailed);
-                self.phase = Phase::Releasing(None);
+                self.phase = Phase::Closing;
             }
         }
         let now_ns = self.drain.complete_until_ns;
@@ -497,7 +499,7 @@ impl<S: Source> Pipeline<S> {
         let nobody_left = self.outlets.iter().all(Outlet::is_over);
         // Otherwise the others get what the source still has. To stop reading a file that nobody wants is nothing to tell of.
         if nobody_left {
-            self.phase = Phase::Releasing(None);
+            self.phase = Phase::Closing;
         }
         if !nobody_left || self.source.is_live() {
             self.source.stop();

@@ -4,6 +4,9 @@ use super::Health;
 use crate::pipeline::{Drops, SinkRow, Tally};
 
 /// The books of one sink: written by the pipeline's thread and by the sink's, a batch at a time.
+///
+/// Under a lock and not in atomics: a batch changes several numbers, and the books balance at every moment because nobody sees
+/// half of such a change. It is held for a few additions, some times for each batch and never while a sink is called.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Books(Arc<Mutex<Entries>>);
 
@@ -126,7 +129,7 @@ impl Entries {
             return;
         }
         // Some of it may still be on its way to the sink, which gets it no more.
-        let given = records.min(self.open() - self.waiting);
+        let given = records.min(self.unsettled());
         self.waiting -= records - given;
         self.drop_for(reason, records);
         if self.tally.is_none() {
@@ -137,7 +140,7 @@ impl Entries {
     /// The sink has lost some of what it was given, and does not say how much.
     pub(super) fn lose_uncounted(&mut self, reason: &str) {
         if self.tally.is_none() {
-            self.lose(self.given - self.settled, reason);
+            self.lose(self.unsettled(), reason);
         }
     }
 
@@ -192,31 +195,22 @@ impl Entries {
             return;
         }
         self.dirty = false;
-        let rest = match &self.tally {
-            // Those before the last flush are all in the tally, or the sink miscounts.
-            Some(tally) => self.given.saturating_sub(tally.settled() + self.dropped_of_given()),
-            None => self.given - self.settled,
-        };
-        self.drop_for(reason, rest);
+        self.drop_for(reason, self.unsettled());
         self.settled = self.given;
     }
 
-    /// The end: whatever waits or was given and not flushed is dropped, and nothing more is counted.
+    /// The end: whatever waits or was given and not flushed is dropped unless it is on disk, and nothing more is counted.
     pub(super) fn close(&mut self, reason: &str) {
         if !matches!(self.health, Health::Ended(_)) {
             self.health = Health::Ended("it was time to end".to_owned());
         }
-        if self.keeps && !self.closed {
-            let open = self.open();
+        if !self.closed {
+            let open = self.waiting + self.unsettled();
             let rest = open.saturating_sub(self.kept);
             self.drop_for(reason, rest);
             (self.waiting, self.settled, self.dirty) = (open - rest, self.given, false);
             self.closed = true;
         }
-        let waiting = self.waiting;
-        self.refuse(waiting, reason);
-        self.give_up(reason);
-        self.closed = true;
     }
 
     /// Something waits, or was given and is not flushed.
@@ -224,13 +218,12 @@ impl Entries {
         !self.closed && (self.waiting > 0 || self.dirty)
     }
 
-    /// Waiting, or given and not settled.
-    fn open(&self) -> u64 {
-        let unsettled = match &self.tally {
+    /// Given, and not known to be delivered or dropped. Those before the last flush are all in a sink's tally, or it miscounts.
+    fn unsettled(&self) -> u64 {
+        match &self.tally {
             Some(tally) => self.given.saturating_sub(tally.settled() + self.dropped_of_given()),
             None => self.given - self.settled,
-        };
-        self.waiting + unsettled
+        }
     }
 
     fn drop_for(&mut self, reason: &str, records: u64) {
@@ -257,7 +250,7 @@ impl Entries {
             recovered: self.recovered,
         };
         let Some(tally) = &self.tally else {
-            row.held += self.given - self.settled;
+            row.held += self.unsettled();
             return row;
         };
         row.delivered += tally.delivered;
@@ -265,7 +258,7 @@ impl Entries {
             *row.dropped.entry(reason.clone()).or_default() += count;
         }
         if self.dirty {
-            row.held += self.given.saturating_sub(tally.settled() + self.dropped_of_given());
+            row.held += self.unsettled();
         }
         row
     }
