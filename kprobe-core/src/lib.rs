@@ -33,6 +33,9 @@ pub mod pipeline;
 pub mod process;
 
 #[cfg(feature = "std")]
+mod file;
+
+#[cfg(feature = "std")]
 pub mod capture;
 #[cfg(all(feature = "std", unix))]
 pub mod spill;

@@ -1,6 +1,6 @@
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use crate::abi::ABI_VERSION;
+use crate::{abi::ABI_VERSION, file::Head};
 
 /// Version of the capture format that this module writes, and the latest it reads.
 pub const FORMAT_VERSION: u16 = 1;
@@ -18,30 +18,9 @@ pub(super) const MAX_COUNT: u64 = 1 << 60;
 pub(super) const FILE_MAGIC: [u8; 8] = *b"\x89KCAP\r\n\x1a";
 pub(super) const CHUNK_MAGIC: [u8; 8] = *b"\xf1kcapv1\n";
 
-/// The first bytes of the file; the same in every version of the format.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(super) struct Head {
-    pub(super) magic: [u8; 8],
-    pub(super) version: u16,
-    pub(super) abi: u16,
-    checksum: u32,
-}
-
-impl Head {
-    pub(super) fn current() -> Self {
-        let mut head = Self { magic: FILE_MAGIC, version: FORMAT_VERSION, abi: ABI_VERSION, checksum: 0 };
-        head.checksum = head.computed();
-        head
-    }
-
-    pub(super) fn is_sound(&self) -> bool {
-        self.checksum == self.computed()
-    }
-
-    fn computed(&self) -> u32 {
-        crc32fast::hash(&self.as_bytes()[..std::mem::offset_of!(Self, checksum)])
-    }
+/// The head that this version writes.
+pub(super) fn own_head() -> Head {
+    Head::new(FILE_MAGIC, FORMAT_VERSION)
 }
 
 /// What stands in front of every payload.

@@ -12,13 +12,14 @@ use super::{
     Cause, Damage, FORMAT_VERSION, IndexEntry, OpenError, Problem, Trailer,
     check::{Look, is_countable, look, payload, unpack},
     damage::DamageLog,
-    format::{CHUNK_HEADER, CHUNK_MAGIC, Chunk, ChunkKind, FILE_MAGIC, Head, MAX_JSON},
+    format::{CHUNK_HEADER, CHUNK_MAGIC, Chunk, ChunkKind, FILE_MAGIC, MAX_JSON},
     index::Index,
     tally::Tally,
     window::Window,
 };
 use crate::{
     abi::ABI_VERSION,
+    file::Head,
     pipeline::{BatchBuf, Polled, ProbeRow, Source, SourceError, StreamInfo},
 };
 

@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     IndexEntry, Medium, Trailer,
-    format::{CHUNK_HEADER, Chunk, ChunkKind, Head, MAX_BLOCK, MAX_JSON},
+    format::{CHUNK_HEADER, Chunk, ChunkKind, MAX_BLOCK, MAX_JSON, own_head},
     index::Index,
 };
 use crate::{
@@ -83,7 +83,7 @@ impl<M: Medium> CaptureWriter<M> {
         chunk.stream = stream;
         chunk.seal(&info);
         let copy = [chunk.as_bytes(), &info].concat();
-        let start = [Head::current().as_bytes(), &copy, &copy].concat();
+        let start = [own_head().as_bytes(), &copy, &copy].concat();
         medium.write_all(&start)?;
         Ok(Self {
             medium,

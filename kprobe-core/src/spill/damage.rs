@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::file::Damaged;
+
 /// Bytes of a spill that could not be read, or were not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
@@ -69,17 +71,8 @@ impl fmt::Display for Cause {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.file)?;
-        match self.length {
-            0 => write!(f, "at byte {}: ", self.offset)?,
-            length => write!(f, "bytes {}..{}: ", self.offset, self.offset.saturating_add(length))?,
-        }
-        write!(f, "{}; ", self.cause)?;
-        match self.records {
-            None => f.write_str("how many records are missing is not known"),
-            Some(0) => f.write_str("no record is missing"),
-            Some(1) => f.write_str("1 record is missing"),
-            Some(records) => write!(f, "{records} records are missing"),
-        }
+        let Self { offset, length, records, cause, .. } = *self;
+        Damaged { offset, length, cause, records }.fmt(f)
     }
 }
 

@@ -1,7 +1,7 @@
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::Position;
-use crate::abi::ABI_VERSION;
+use crate::file::Head;
 
 /// Version of the spill format that this module writes, and the latest it reads.
 pub const FORMAT_VERSION: u16 = 1;
@@ -23,32 +23,15 @@ pub(super) const FRAME_MAGIC: [u8; 8] = *b"\xf1ksplv1\n";
 pub(super) const HEAD: usize = size_of::<Head>();
 pub(super) const HEADER: usize = size_of::<Header>();
 
-/// The first bytes of a segment; the same in every version of the format.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(super) struct Head {
-    magic: [u8; 8],
-    pub(super) version: u16,
-    pub(super) abi: u16,
-    checksum: u32,
+/// The head that this version writes.
+pub(super) fn own_head() -> Head {
+    Head::new(FILE_MAGIC, FORMAT_VERSION)
 }
 
-impl Head {
-    pub(super) fn current() -> Self {
-        let mut head = Self { magic: FILE_MAGIC, version: FORMAT_VERSION, abi: ABI_VERSION, checksum: 0 };
-        head.checksum = head.computed();
-        head
-    }
-
-    /// The head at the beginning of `bytes`, if it is one that can be trusted.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let (head, _) = Self::read_from_prefix(bytes).ok()?;
-        (head.magic == FILE_MAGIC && head.checksum == head.computed()).then_some(head)
-    }
-
-    fn computed(&self) -> u32 {
-        crc32fast::hash(&self.as_bytes()[..std::mem::offset_of!(Self, checksum)])
-    }
+/// The head at the beginning of `bytes`, if it is one that can be trusted.
+pub(super) fn parse_head(bytes: &[u8]) -> Option<Head> {
+    let (head, _) = Head::read_from_prefix(bytes).ok()?;
+    (head.magic == FILE_MAGIC && head.is_sound()).then_some(head)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use zerocopy::IntoBytes;
 
 use super::{
     Cause, Disk, Position,
-    format::{FRAME_MAGIC, HEAD, HEADER, Head, Header, Kind},
+    format::{FRAME_MAGIC, HEAD, HEADER, Header, Kind, own_head, parse_head},
     names,
 };
-use crate::pipeline::StreamInfo;
+use crate::{file::Head, pipeline::StreamInfo};
 
 /// A segment that can be read.
 #[derive(Clone, Debug)]
@@ -61,11 +61,11 @@ impl Segment {
         let mut head = [0; HEAD];
         let read = disk.read_at(&file, 0, &mut head)?;
         if read < HEAD {
-            let torn = Head::current().as_bytes().starts_with(&head[..read]);
+            let torn = own_head().as_bytes().starts_with(&head[..read]);
             return Ok(if torn { Beginning::Torn } else { Beginning::Unreadable });
         }
         let mut damaged = Vec::new();
-        let head = Head::parse(&head);
+        let head = parse_head(&head);
         if head.is_none() {
             damaged.push((Cause::Head, 0, HEAD as u64));
         }
@@ -163,7 +163,7 @@ pub(super) fn payload(
 pub(super) fn head(disk: &mut impl Disk, file: &str) -> io::Result<Option<Head>> {
     let mut bytes = [0; HEAD];
     let read = disk.read_at(file, 0, &mut bytes)?;
-    Ok(Head::parse(&bytes[..read]))
+    Ok(parse_head(&bytes[..read]))
 }
 
 /// The description of a stream behind that header, if it is one.

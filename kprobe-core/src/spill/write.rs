@@ -5,7 +5,7 @@ use zerocopy::IntoBytes;
 use super::{
     AppendError, Disk, Position, SpillLimits,
     codec::{Packed, Packer, TooLong},
-    format::{ACK_LEN, HEAD, HEADER, Head, Header, Kind, MAX_BATCH, MAX_JSON},
+    format::{ACK_LEN, HEAD, HEADER, Header, Kind, MAX_BATCH, MAX_JSON, own_head},
     recover::Queue,
     segment::Segment,
 };
@@ -223,6 +223,6 @@ impl Described {
         header.stream = self.checksum;
         header.seal(&self.json);
         let info = [header.as_bytes(), &self.json].concat();
-        [Head::current().as_bytes(), &info, &info].concat()
+        [own_head().as_bytes(), &info, &info].concat()
     }
 }
