@@ -8,6 +8,8 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use kprobe_core::spill::{AppendError, Cause, Problem, Spill, SpillLimits};
@@ -242,6 +244,23 @@ fn a_segment_that_is_gone_is_missed() {
     // The oldest: it is as if they had arrived. The newest: nothing says that there was more.
     assert_eq!(gone(0), ((3..9).collect(), 0, vec![]));
     assert_eq!(gone(6), ((0..6).collect(), 0, vec![]));
+}
+
+/// A child has every descriptor of its parent until it runs its own program.
+#[test]
+fn children_do_not_keep_the_lock() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                assert!(Command::new("true").status().expect("it starts").success());
+            }
+        });
+        let refused = (0..2_000).filter(|_| Spill::open(dir.path(), PLENTY).is_err()).count();
+        enough.store(true, Ordering::Relaxed);
+        assert_eq!(refused, 0);
+    });
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub struct Folder {
     unsynced: BTreeSet<String>,
     /// Files came or went since the last sync.
     changed: bool,
-    _lock: File,
+    lock: File,
 }
 
 /// So many files are kept open: the one written to, the one read from, the acknowledgement.
@@ -44,7 +44,7 @@ impl Folder {
             open: Vec::new(),
             unsynced: BTreeSet::new(),
             changed: false,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -153,6 +153,13 @@ impl Disk for Folder {
             self.changed = false;
         }
         Ok(())
+    }
+}
+
+impl Drop for Folder {
+    /// A child that is being started has our descriptors until its program is there; the lock would be its own as long.
+    fn drop(&mut self) {
+        drop(self.lock.unlock());
     }
 }
 
