@@ -84,6 +84,7 @@ impl Series {
             "lock::only_long",
             "aggregates::",
             "filters::",
+            "retuning::",
             "sampling::",
         ];
         const VM: &[&str] = &[

@@ -39,13 +39,7 @@ impl Folder {
             Err(source) => return Err(Problem::Io { file: "look at it".to_owned(), source }),
         }
         let lock = lock(&path.join(names::LOCK))?;
-        Ok(Self {
-            path: path.to_owned(),
-            open: Vec::new(),
-            unsynced: BTreeSet::new(),
-            changed: false,
-            lock,
-        })
+        Ok(Self { path: path.to_owned(), open: Vec::new(), unsynced: BTreeSet::new(), changed: false, lock })
     }
 
     fn file(&mut self, name: &str) -> io::Result<&File> {

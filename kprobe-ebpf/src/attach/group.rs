@@ -22,6 +22,9 @@ use crate::{
 /// storage.
 const MOST_PENDING: u32 = 32_768;
 
+/// Cgroups that there is room for at least, where they are selected.
+const LEAST_CGROUPS: u32 = 64;
+
 /// Before 6.1: processes that are remembered to have ended, for the moment in which their last threads do.
 const MOST_ENDING: u32 = 4_096;
 
@@ -407,7 +410,9 @@ impl Setup<'_> {
     fn max_entries(&self, group: &Group<'_>, choice: Choice) -> Vec<(&'static str, u32)> {
         let select = self.selection.select;
         let bits = |selector| if select & selector != 0 { PID_WORDS } else { 1 };
-        let cgroups = u32::try_from(self.selection.cgroups.len()).unwrap_or(u32::MAX).max(1);
+        // Others may be selected later.
+        let least = if select & select::CGROUPS != 0 { LEAST_CGROUPS } else { 1 };
+        let cgroups = u32::try_from(self.selection.cgroups.len()).unwrap_or(u32::MAX).max(least);
         let mut entries = vec![
             ("RINGS", self.shards),
             ("READERS", self.shards),

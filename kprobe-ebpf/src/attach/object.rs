@@ -6,7 +6,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapType},
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, MapType},
     programs::{
         BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, Program, ProgramError, RawTracePoint, TracePoint,
         perf_event,
@@ -47,6 +47,8 @@ pub(crate) struct Object {
     build: Build,
     /// Its programs may remember which threads are selected.
     remembers: bool,
+    /// Cgroups that it has room for.
+    pub(crate) most_cgroups: usize,
     /// What paths may be recorded of, by the number of its entry: open as long as the programs know it by its address.
     allowed: Vec<(u16, OwnedFd)>,
 }
@@ -141,6 +143,11 @@ impl Object {
             is_builtin: load.is_builtin,
             build: load.build,
             remembers: load.remembers,
+            most_cgroups: load
+                .max_entries
+                .iter()
+                .find(|(map, _)| *map == "CGROUPS")
+                .map_or(0, |(_, most)| *most as usize),
             allowed: Vec::new(),
         };
         Ok((object, Rings { rings, states }))
@@ -156,6 +163,16 @@ impl Object {
         let Some(map) = self.ebpf.map_mut("CGROUPS") else { return Ok(()) };
         let mut cgroups = HashMap::<_, u64, u32>::try_from(map).map_err(AttachError::map)?;
         cgroups.insert(id, level, 0).map_err(AttachError::map)
+    }
+
+    /// Takes a cgroup out again.
+    pub(crate) fn remove_cgroup(&mut self, id: u64) -> Result<(), AttachError> {
+        let Some(map) = self.ebpf.map_mut("CGROUPS") else { return Ok(()) };
+        let mut cgroups = HashMap::<_, u64, u32>::try_from(map).map_err(AttachError::map)?;
+        match cgroups.remove(&id) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            result => result.map_err(AttachError::map),
+        }
     }
 
     /// Opens what paths may be recorded of, and tells the programs what it is called. What it is they learn when the first

@@ -13,6 +13,7 @@ mod syscalls;
 
 pub use cgroup::Cgroup;
 pub use error::FilterError;
+pub(crate) use selection::FilterChange;
 pub use selection::{Filter, Selection};
 pub use shapes::shapes;
 pub use syscalls::{SyscallFamily, SyscallSet, UnknownSyscall};

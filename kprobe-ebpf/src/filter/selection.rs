@@ -81,6 +81,38 @@ impl Filter {
         Self { include_self, ..self }
     }
 
+    /// How it differs from another one that selects in the same way; `None` if the way is another, or they name other
+    /// threads.
+    pub(crate) fn change_from(&self, before: &Self) -> Option<FilterChange> {
+        let way = |filter: &Self| (filter.select, sorted(&filter.tids), filter.include_self);
+        if way(self) != way(before) {
+            return None;
+        }
+        let tgids = |these: &Self, without: &Self| {
+            sorted(&these.tgids).into_iter().filter(|tgid| !without.tgids.contains(tgid)).collect()
+        };
+        let cgroups = |these: &Self, without: &Self| {
+            let is_in_both = |cgroup: &Cgroup| without.cgroups.iter().any(|other| other.id == cgroup.id);
+            let mut only: Vec<_> =
+                these.cgroups.iter().filter(|cgroup| !is_in_both(cgroup)).cloned().collect();
+            only.sort_by_key(|cgroup| cgroup.id);
+            only.dedup_by_key(|cgroup| cgroup.id);
+            only
+        };
+        Some(FilterChange {
+            added_tgids: tgids(self, before),
+            removed_tgids: tgids(before, self),
+            added_cgroups: cgroups(self, before),
+            removed_cgroups: cgroups(before, self),
+            cgroup_levels: levels(&self.cgroups),
+        })
+    }
+
+    /// How many cgroups it names.
+    pub(crate) fn cgroup_count(&self) -> usize {
+        self.cgroups.iter().map(|cgroup| cgroup.id).collect::<std::collections::BTreeSet<_>>().len()
+    }
+
     /// Checks the filter against this machine, now.
     ///
     /// # Errors
@@ -126,6 +158,23 @@ impl Filter {
     }
 }
 
+/// What one filter selects and another one does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FilterChange {
+    pub(crate) added_tgids: Vec<Tgid>,
+    pub(crate) removed_tgids: Vec<Tgid>,
+    pub(crate) added_cgroups: Vec<Cgroup>,
+    pub(crate) removed_cgroups: Vec<Cgroup>,
+    /// Depths at which there is a cgroup after it.
+    pub(crate) cgroup_levels: u32,
+}
+
+impl FilterChange {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self { cgroup_levels: self.cgroup_levels, ..Self::default() }
+    }
+}
+
 /// A filter that was checked: what kernel programs compare with. Sorted, nothing twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
@@ -147,9 +196,13 @@ impl Selection {
     /// Depths at which there is a cgroup: what [`Config::cgroup_levels`](kprobe_core::abi::Config) wants.
     #[must_use]
     pub fn cgroup_levels(&self) -> u32 {
-        // Depths are below 32: `Cgroup::open` refuses others.
-        self.cgroups.iter().fold(0, |levels, cgroup| levels | 1_u32.unbounded_shl(cgroup.depth))
+        levels(&self.cgroups)
     }
+}
+
+/// Depths are below 32: [`Cgroup::open`] refuses others.
+fn levels(cgroups: &[Cgroup]) -> u32 {
+    cgroups.iter().fold(0, |levels, cgroup| levels | 1_u32.unbounded_shl(cgroup.depth))
 }
 
 fn sorted<T: Copy + Ord>(ids: &[T]) -> Vec<T> {

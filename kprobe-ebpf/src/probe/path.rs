@@ -91,7 +91,7 @@ pub enum PathError {
 }
 
 /// A directory or a file whose paths may be recorded.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Allowed {
     /// Its number in the list.
     pub(crate) entry: u16,

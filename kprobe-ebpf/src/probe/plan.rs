@@ -59,7 +59,7 @@ pub(crate) enum ObjectBytes {
 
 /// One event and the ways to get it, best first. Events may have programs in common: a rung all of whose programs are
 /// attached already is taken with that.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EventPlan {
     pub(crate) kind: Kind,
     pub(crate) name: &'static str,
@@ -67,6 +67,30 @@ pub(crate) struct EventPlan {
     /// The family is there without it: what it needs not every kernel has, and the family's other events do not need it.
     pub(crate) may_be_off: bool,
 }
+
+impl FamilyPlan {
+    /// It is for the same events, out of the same object.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        let kinds = |plan: &Self| plan.events.iter().map(|event| event.kind).collect::<Vec<_>>();
+        self.family == other.family
+            && self.object == other.object
+            && (self.family != Family::User || kinds(self) == kinds(other))
+    }
+
+    /// The kernel would get the same for both, but for what can change while programs run.
+    pub(crate) fn has_programs_of(&self, other: &Self) -> bool {
+        // Those are another for each recording, whoever asks.
+        let told = |plan: &Self| {
+            let told = plan.globals.iter().filter(|(name, _)| !name.ends_with(SECRET));
+            told.cloned().collect::<Vec<_>>()
+        };
+        (&self.events, told(self), &self.maps, &self.allowed)
+            == (&other.events, told(other), &other.maps, &other.allowed)
+    }
+}
+
+/// How the names of such globals end.
+const SECRET: &str = "_SECRET";
 
 impl EventPlan {
     pub(crate) fn new(kind: Kind, name: &'static str, rungs: Vec<RungPlan>) -> Self {
@@ -86,7 +110,7 @@ pub(crate) fn secret() -> Vec<u8> {
 }
 
 /// One way to get an event: these programs, all of them or none.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RungPlan {
     pub(crate) name: &'static str,
     pub(crate) programs: Vec<ProgramPlan>,
@@ -98,7 +122,7 @@ pub(crate) struct RungPlan {
 
 /// Frozen offsets that a program cannot do without: unset, a typed one is refused by the verifier, but one that reads
 /// by the helper reads anything. Those that it can do without are in no list.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needs(pub(crate) When, pub(crate) &'static [&'static str]);
 
 /// When offsets are needed.
@@ -139,7 +163,7 @@ impl Needs {
 }
 
 /// One program and its attach target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProgramPlan {
     pub(crate) program: Cow<'static, str>,
     pub(crate) target: Target,

@@ -21,7 +21,7 @@ use super::{
 use crate::{attach::Object, shared::SharedArray};
 
 /// What is summed up, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Aggregation {
     by: [Option<By>; FAMILIES],
     pub(crate) interval: Duration,

@@ -12,6 +12,7 @@ use super::{
     cgroups::CgroupNames,
     clock::Clock,
     own::{Own, OwnRecords},
+    retune::Settings,
     sampling_record,
     seeds::{self, Seed},
 };
@@ -35,7 +36,7 @@ const CPUS_PER_RING: usize = 2;
 /// Rings, at most.
 const MOST_RINGS: usize = 64;
 /// Cgroups that one filter may name.
-const MOST_CGROUPS: usize = 16_384;
+pub(super) const MOST_CGROUPS: usize = 16_384;
 
 /// On each CPU: 53 MB.
 const MOST_HISTOGRAMS: u32 = 1 << 16;
@@ -62,12 +63,12 @@ pub enum Need {
 /// What to record and how. [`attach`](Self::attach) starts it.
 #[derive(Debug)]
 pub struct RecorderBuilder<Probes = ()> {
-    plans: Vec<(FamilyPlan, bool)>,
-    filter: Option<Filter>,
-    ring_bytes: usize,
-    pacing: Pacing,
-    forbidden: Vec<String>,
-    aggregation: Aggregation,
+    pub(super) plans: Vec<(FamilyPlan, bool)>,
+    pub(super) filter: Option<Filter>,
+    pub(super) ring_bytes: usize,
+    pub(super) pacing: Pacing,
+    pub(super) forbidden: Vec<String>,
+    pub(super) aggregation: Aggregation,
     registry: Registry,
     probes: PhantomData<fn() -> Probes>,
 }
@@ -324,6 +325,14 @@ impl<Probes> RecorderBuilder<Probes> {
             process: std::process::id(),
             stopped: None,
             next: None,
+            settings: Settings {
+                filter: filter.clone(),
+                plans: self.plans,
+                ring_bytes: self.ring_bytes,
+                pacing: self.pacing,
+                forbidden: self.forbidden,
+                aggregation: self.aggregation,
+            },
             probes: PhantomData,
         };
         // Last, so that the first call that is seen is seen by every program.

@@ -10,6 +10,7 @@ mod grace;
 mod irqs;
 mod losses;
 mod own;
+mod retune;
 mod seeds;
 mod selection;
 mod source;
@@ -36,6 +37,7 @@ pub(crate) use counters::CpuStates;
 pub use counters::{PairCounts, PathCounts, SyscallCounts};
 pub use irqs::{IrqCounters, IrqKind, IrqSum};
 pub use kprobe_core::event::By;
+pub use retune::{Change, Fixed, RetuneError, Retuned};
 pub(crate) use selection::PidSet;
 pub use thread::{DrainFailed, DrainThread};
 
@@ -50,6 +52,7 @@ use aggregates::Aggregates;
 use cgroups::CgroupNames;
 use clock::Clock;
 use own::{Own, OwnRecords};
+use retune::Settings;
 
 /// Probes that are attached, and their ring buffers. Dropping it detaches everything.
 ///
@@ -81,6 +84,7 @@ pub struct Recorder<Probes = ()> {
     stopped: Option<Stopped>,
     /// What the last drain said, until it was waited for.
     next: Option<Next>,
+    settings: Settings,
     probes: PhantomData<fn() -> Probes>,
 }
 
@@ -331,6 +335,10 @@ impl<Probes> Recorder<Probes> {
         for object in &self.objects {
             object.set_sampling(family, one_in, min_duration_ns);
         }
+        let plans = self.settings.plans.iter_mut().map(|(plan, _)| plan);
+        plans.filter(|plan| plan.family == family).for_each(|plan| {
+            (plan.sample_one_in, plan.min_duration_ns) = (one_in, min_duration_ns);
+        });
         self.pending.sampling.push(sampling_record(family, one_in, min_duration_ns, now));
     }
 
@@ -415,9 +423,21 @@ pub enum SelectError {
     /// The change is made, but threads that have made calls before may be taken for what they were.
     #[error("the kernel programs did not notice that the selection was changed; try again")]
     Unnoticed,
+    /// A map of the selection cannot be written to.
+    #[error("cannot change the selection: {reason}")]
+    Map {
+        /// What the system said.
+        reason: String,
+    },
     /// It is no process, or none any more.
     #[error(transparent)]
     Process(#[from] FilterError),
+}
+
+impl SelectError {
+    fn map(error: impl std::fmt::Display) -> Self {
+        Self::Map { reason: error.to_string() }
+    }
 }
 
 /// A batch holds something that is not the event it claims to be.

@@ -2,12 +2,12 @@ use std::{fs, path::Path};
 
 use kprobe_core::{
     abi::{Kind, ThreadSeed, select},
-    event::Comm,
+    event::{Comm, Tgid},
     process::parse_proc_stat,
 };
 
 use super::own::Own;
-use crate::filter::Selection;
+use crate::filter::{Cgroup, Selection};
 
 /// Threads that one recording is seeded with.
 const MOST_SEEDS: usize = 131_072;
@@ -31,11 +31,19 @@ impl Seed {
         if selection.select & select::ALL != 0 {
             return Self::All;
         }
-        let mut tgids: Vec<u32> = selection.tgids.iter().map(|tgid| tgid.0).collect();
+        let Self::Tgids(mut tgids) = Self::of_added(&selection.tgids, &selection.cgroups) else {
+            return Self::All;
+        };
         tgids.extend(selection.tids.iter().filter_map(|tid| process_of(tid.0)));
-        for cgroup in &selection.cgroups {
-            members(&cgroup.path, &mut tgids);
-        }
+        tgids.sort_unstable();
+        tgids.dedup();
+        Self::Tgids(tgids)
+    }
+
+    /// These processes, and those in these cgroups.
+    pub(crate) fn of_added(tgids: &[Tgid], cgroups: &[Cgroup]) -> Self {
+        let mut tgids: Vec<u32> = tgids.iter().map(|tgid| tgid.0).collect();
+        cgroups.iter().for_each(|cgroup| members(&cgroup.path, &mut tgids));
         tgids.sort_unstable();
         tgids.dedup();
         Self::Tgids(tgids)

@@ -13,7 +13,12 @@ use kprobe_core::{
 };
 
 use super::SelectError;
-use crate::{AttachError, attach::Object, filter::Selection, shared::SharedArray};
+use crate::{
+    AttachError,
+    attach::Object,
+    filter::{FilterChange, Selection},
+    shared::SharedArray,
+};
 
 /// One of the maps `TGIDS` and `TIDS`: a bit for each pid there can be.
 ///
@@ -75,6 +80,23 @@ impl Object {
         // The programs are attached, and have refused whoever made calls. From here on they may remember it.
         self.setting(offset_of!(Config, unsettled)).fetch_sub(1, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Selects what is new and then no longer what is gone, so that whoever is in both all the time is never without.
+    pub(crate) fn reselect(&mut self, change: &FilterChange) -> Result<(), SelectError> {
+        let FilterChange { added_tgids, removed_tgids, added_cgroups, removed_cgroups, .. } = change;
+        for cgroup in added_cgroups {
+            self.insert_cgroup(cgroup.id, cgroup.depth).map_err(SelectError::map)?;
+        }
+        self.setting(offset_of!(Config, cgroup_levels)).fetch_or(change.cgroup_levels, Ordering::SeqCst);
+        for cgroup in removed_cgroups {
+            self.remove_cgroup(cgroup.id).map_err(SelectError::map)?;
+        }
+        self.setting(offset_of!(Config, cgroup_levels)).store(change.cgroup_levels, Ordering::SeqCst);
+        if !added_tgids.is_empty() {
+            self.select_processes(added_tgids)?;
+        }
+        removed_tgids.iter().try_for_each(|tgid| self.deselect(*tgid))
     }
 
     /// Adds processes to the selection.

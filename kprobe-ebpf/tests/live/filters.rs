@@ -1,7 +1,15 @@
 //! What is recorded is what was selected.
 
 use std::{
-    collections::BTreeMap, fs, os::unix::process::CommandExt as _, path::PathBuf, sync::mpsc, time::Duration,
+    collections::BTreeMap,
+    fs,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    time::Duration,
 };
 
 use kprobe_core::{
@@ -41,14 +49,14 @@ crate::trials!(
     this_process_only_when_asked,
 );
 
-const CALLS: u64 = 1000;
+pub const CALLS: u64 = 1000;
 
-fn builder(filter: Filter) -> RecorderBuilder<(Syscalls, ())> {
+pub fn builder(filter: Filter) -> RecorderBuilder<(Syscalls, ())> {
     Recorder::builder().probe(Syscalls::of(SyscallSet::named(["getppid"]).unwrap())).filter(filter)
 }
 
 /// Calls by process.
-fn calls_by(recorded: &Recorded, id: fn(&Syscall) -> u32) -> BTreeMap<u32, u64> {
+pub fn calls_by(recorded: &Recorded, id: fn(&Syscall) -> u32) -> BTreeMap<u32, u64> {
     let mut calls = BTreeMap::new();
     for call in recorded.all::<Syscall>() {
         *calls.entry(id(&call)).or_default() += 1;
@@ -57,14 +65,14 @@ fn calls_by(recorded: &Recorded, id: fn(&Syscall) -> u32) -> BTreeMap<u32, u64> 
 }
 
 /// Workloads that wait for the test.
-fn gates(count: usize, children: u64) -> Vec<Workload> {
+pub fn gates(count: usize, children: u64) -> Vec<Workload> {
     let mut gates: Vec<_> =
         (0..count).map(|_| Workload::start(&format!("gate {CALLS} {children}"))).collect();
     gates.iter_mut().for_each(|gate| assert_eq!(gate.line(), "ready"));
     gates
 }
 
-fn pass(gates: &mut [Workload]) {
+pub fn pass(gates: &mut [Workload]) {
     gates.iter_mut().for_each(Workload::go);
     gates.iter_mut().for_each(|gate| assert_eq!(gate.line(), "done"));
 }
@@ -278,22 +286,24 @@ fn one_thread_of_two() {
 }
 
 /// Two nested cgroups of the test's own, removed at its end.
-struct Cgroups {
-    outer: PathBuf,
+pub struct Cgroups {
+    pub outer: PathBuf,
 }
 
 impl Cgroups {
-    fn make() -> Self {
-        let outer = cgroup2_mount().unwrap().path.join(format!("kprobe-live-{}", std::process::id()));
+    pub fn make() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("kprobe-live-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let outer = cgroup2_mount().unwrap().path.join(name);
         fs::create_dir_all(outer.join("inner")).unwrap();
         Self { outer }
     }
 
-    fn inner(&self) -> PathBuf {
+    pub fn inner(&self) -> PathBuf {
         self.outer.join("inner")
     }
 
-    fn enter(path: &std::path::Path, tgid: u32) {
+    pub fn enter(path: &std::path::Path, tgid: u32) {
         fs::write(path.join("cgroup.procs"), tgid.to_string()).unwrap();
     }
 }

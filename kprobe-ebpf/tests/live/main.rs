@@ -26,6 +26,7 @@ mod memory;
 mod path;
 mod pipe;
 mod pipeline;
+mod retuning;
 mod rungs;
 mod sampling;
 mod sched;
@@ -56,6 +57,7 @@ fn main() {
         irq::trials(),
         filters::trials(),
         sampling::trials(),
+        retuning::trials(),
         aggregates::trials(),
         losses::trials(),
         driving::trials(),
