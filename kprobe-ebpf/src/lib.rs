@@ -32,8 +32,9 @@ pub use probe::{
     Security, Syscalls, Tcp, There, Udp, UnixStreams, Wait, Yields,
 };
 pub use recorder::{
-    By, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, IrqCounters, IrqKind, IrqSum,
-    Need, PairCounts, PathCounts, Recorder, RecorderBuilder, SelectError, SpawnError, SyscallCounts,
+    By, CountRuns, CountRunsError, Counting, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained,
+    EventError, IrqCounters, IrqKind, IrqSum, Need, PairCounts, PathCounts, ProgramRun, ProgramStats,
+    ProgramWatch, Recorder, RecorderBuilder, SelectError, SpawnError, SyscallCounts,
 };
 
 #[doc(hidden)]

@@ -85,6 +85,7 @@ impl Series {
             "aggregates::",
             "filters::",
             "sampling::",
+            "usage::",
         ];
         const VM: &[&str] = &[
             "older::",

@@ -34,6 +34,7 @@ mod syscalls;
 mod tcp;
 mod udp;
 mod unix;
+mod usage;
 mod wait;
 mod workloads;
 
@@ -63,6 +64,7 @@ fn main() {
         rungs::trials(),
         custom::trials(),
         attaching::trials(),
+        usage::trials(),
         errors::trials(),
     ];
     support::main(trials.into_iter().flatten().collect());
