@@ -32,9 +32,9 @@ pub use probe::{
     Security, Syscalls, Tcp, There, Udp, UnixStreams, Wait, Yields,
 };
 pub use recorder::{
-    By, Change, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained, EventError, Fixed, IrqCounters,
-    IrqKind, IrqSum, Need, PairCounts, PathCounts, Recorder, RecorderBuilder, RetuneError, Retuned,
-    SelectError, SpawnError, SyscallCounts,
+    By, Change, CountRuns, CountRunsError, Counting, DEFAULT_RING_BYTES, DrainFailed, DrainThread, Drained,
+    EventError, Fixed, IrqCounters, IrqKind, IrqSum, Need, PairCounts, PathCounts, ProgramRun, ProgramStats,
+    ProgramWatch, Recorder, RecorderBuilder, RetuneError, Retuned, SelectError, SpawnError, SyscallCounts,
 };
 
 #[doc(hidden)]

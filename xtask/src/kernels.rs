@@ -86,6 +86,7 @@ impl Series {
             "filters::",
             "retuning::",
             "sampling::",
+            "usage::",
         ];
         const VM: &[&str] = &[
             "older::",

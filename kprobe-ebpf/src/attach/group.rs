@@ -293,6 +293,10 @@ impl Setup<'_> {
                     Ok(()) => {
                         attached.storage.extend(rung.storage);
                         report.rung = Some(rung.name.to_owned());
+                        attached.object.serve(&rung.programs, event.name);
+                        if let Some(source) = choice.source.filter(|_| has_context(event.kind)) {
+                            attached.object.serve(&source.programs(), event.name);
+                        }
                         let left_out = attached.object.left_out.iter();
                         attached
                             .notes

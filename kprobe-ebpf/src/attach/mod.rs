@@ -12,6 +12,7 @@ mod offsets;
 mod preflight;
 mod report;
 mod run;
+mod statistics;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use build::Build;
@@ -23,3 +24,4 @@ pub(crate) use offsets::Offsets;
 pub(crate) use preflight::Host;
 pub(crate) use report::{FORBIDDEN, skipping};
 pub use report::{MapMemory, MemoryUse, Outcome, ProbeReport, Report, RungReport};
+pub(crate) use statistics::{Statistics, is_counting};

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     mem::offset_of,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::{Arc, atomic::Ordering},
@@ -19,7 +20,7 @@ use super::{AttachError, Build, memlock, report::MapMemory, run::run};
 use crate::{
     btf::Btf,
     probe::{Allowed, ProgramPlan, SoftwareEvent, Target},
-    recorder::{CpuStates, PidSet},
+    recorder::{CpuStates, PidSet, Watched},
     ring::{ReaderStates, Ring, RingError},
     shared::SharedArray,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Object {
     pub(crate) irqs: Option<Arc<SharedArray<IrqCpu>>>,
     /// In the order in which they were attached; one that serves several tracepoints may be there several times.
     attached: Vec<String>,
+    /// Which events a program is for.
+    serves: BTreeMap<String, Vec<&'static str>>,
     /// Programs that the rung which is being attached does without, and why.
     pub(crate) left_out: Vec<String>,
     /// Of programs that are detached.
@@ -138,6 +141,7 @@ impl Object {
             tids,
             irqs,
             attached: Vec::new(),
+            serves: BTreeMap::new(),
             left_out: Vec::new(),
             skipped: 0,
             is_builtin: load.is_builtin,
@@ -239,6 +243,30 @@ impl Object {
         if !self.left_out.contains(&without) {
             self.left_out.push(without);
         }
+    }
+
+    /// Remembers that these programs, as far as they are loaded, are for this event.
+    pub(crate) fn serve(&mut self, programs: &[ProgramPlan], event: &'static str) {
+        for plan in programs {
+            let events = self.serves.entry(plan.program.to_string()).or_default();
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+    }
+
+    /// Every program that is loaded, by name, with a descriptor more.
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        let loaded = self.ebpf.programs().filter_map(|(name, program)| Some((name, program.fd().ok()?)));
+        let mut watched: Vec<_> = loaded
+            .map(|(name, program)| Watched {
+                name: name.to_owned(),
+                probes: self.serves.get(name).cloned().unwrap_or_default(),
+                program: program.as_fd().try_clone_to_owned(),
+            })
+            .collect();
+        watched.sort_by(|one, other| one.name.cmp(&other.name));
+        watched
     }
 
     /// Attaches what counts the depth of interrupts. Tracepoints that this kernel was built without are left out; device

@@ -13,6 +13,7 @@ mod mounts;
 mod namespace;
 mod privilege;
 mod symbols;
+mod usage;
 
 pub(crate) use cgroup::ROOT_INODE;
 pub use cgroup::{CgroupMount, cgroup2_mount};
@@ -25,3 +26,4 @@ pub use mounts::{Mount, mounts};
 pub use namespace::{children_in_initial_pid_namespace, in_initial_pid_namespace, in_initial_user_namespace};
 pub use privilege::{Capabilities, Lockdown, UnprivilegedBpf, lockdown, unprivileged_bpf};
 pub use symbols::has_kernel_symbol;
+pub use usage::{Usage, usage};

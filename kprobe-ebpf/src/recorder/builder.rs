@@ -1,4 +1,4 @@
-use std::{marker::PhantomData, time::Duration};
+use std::{marker::PhantomData, sync::OnceLock, time::Duration};
 
 use kprobe_core::{
     abi::{self, Family, Kind, select},
@@ -310,6 +310,7 @@ impl<Probes> RecorderBuilder<Probes> {
         let mount = host::cgroup2_mount().ok().map(|mount| mount.path);
         let mut recorder = Recorder {
             objects,
+            watch: OnceLock::new(),
             reader,
             info,
             report,

@@ -10,6 +10,7 @@ mod grace;
 mod irqs;
 mod losses;
 mod own;
+mod programs;
 mod retune;
 mod seeds;
 mod selection;
@@ -20,6 +21,7 @@ use std::{
     io,
     marker::PhantomData,
     os::fd::{AsFd, BorrowedFd},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -37,6 +39,8 @@ pub(crate) use counters::CpuStates;
 pub use counters::{PairCounts, PathCounts, SyscallCounts};
 pub use irqs::{IrqCounters, IrqKind, IrqSum};
 pub use kprobe_core::event::By;
+pub(crate) use programs::Watched;
+pub use programs::{CountRuns, CountRunsError, Counting, ProgramRun, ProgramStats, ProgramWatch};
 pub use retune::{Change, Fixed, RetuneError, Retuned};
 pub(crate) use selection::PidSet;
 pub use thread::{DrainFailed, DrainThread};
@@ -52,6 +56,7 @@ use aggregates::Aggregates;
 use cgroups::CgroupNames;
 use clock::Clock;
 use own::{Own, OwnRecords};
+use programs::Watch;
 use retune::Settings;
 
 /// Probes that are attached, and their ring buffers. Dropping it detaches everything.
@@ -65,6 +70,8 @@ use retune::Settings;
 pub struct Recorder<Probes = ()> {
     // Fields are dropped in this order: first no more records, then the rings.
     objects: Vec<Object>,
+    /// After them, so that it has the last values. Since somebody asked for it.
+    watch: OnceLock<Watch>,
     reader: Reader,
     info: StreamInfo,
     report: Report,
@@ -274,6 +281,43 @@ impl<Probes> Recorder<Probes> {
         self.objects.iter().map(Object::skipped_programs).sum()
     }
 
+    /// How often and how long the kernel programs ran, as far as the kernel counts that: by default it does not, see
+    /// [`CountRuns`]. After [`detach`](Self::detach), the last values.
+    #[must_use]
+    pub fn program_stats(&self) -> ProgramStats {
+        self.watch().0.stats()
+    }
+
+    /// The same for another thread, while this recorder is driven by a pipeline for example. It has a descriptor of each
+    /// program until the recorder is detached or dropped.
+    ///
+    /// ```no_run
+    /// use std::{thread, time::Duration};
+    ///
+    /// use kprobe_ebpf::{CountRuns, Filter, Recorder, Syscalls, host};
+    ///
+    /// let recorder = Recorder::builder().probe(Syscalls::all()).filter(Filter::all()).attach()?;
+    /// let programs = recorder.program_watch();
+    /// // All programs of the machine, until it is dropped.
+    /// let counting = CountRuns::start()?;
+    /// let thread = recorder.spawn_thread(|batch| drop(batch))?;
+    /// thread::sleep(Duration::from_secs(10));
+    /// println!("{}\n{:?}", programs.stats(), host::usage()?);
+    /// drop(thread);
+    /// assert!(programs.stats().over);
+    /// # drop(counting);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn program_watch(&self) -> ProgramWatch {
+        self.watch().0.clone()
+    }
+
+    fn watch(&self) -> &Watch {
+        let programs = || self.objects.iter().flat_map(Object::watched).collect();
+        self.watch.get_or_init(|| Watch(ProgramWatch::new(programs())))
+    }
+
     /// Number of the next record of each CPU, which is the number of records of kprobe's own kinds that the CPU submitted
     /// or lost so far. A user's kinds are numbered each by itself: see the counters of [`probes`](Self::probes).
     #[must_use]
@@ -350,10 +394,14 @@ impl<Probes> Recorder<Probes> {
     /// Whether it could wait for the programs that were just running. If not, a record that is submitted after the last
     /// drain is left behind, and counted as that.
     fn detach_and_wait(&mut self) -> bool {
+        // What is not watched now cannot be asked any more.
+        self.watch();
         for object in &mut self.objects {
             object.detach();
         }
-        grace::wait()
+        let could_wait = grace::wait();
+        self.watch().end();
+        could_wait
     }
 
     /// Wakes a wait for records from another thread.

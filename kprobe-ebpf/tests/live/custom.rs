@@ -18,6 +18,7 @@ mod there {
 
     crate::trials!(
         beside_system_calls,
+        programs_of_both_objects,
         alone_and_too_small_a_ring,
         beside_system_calls_and_too_small_a_ring,
         a_program_serves_one_probe,
@@ -100,6 +101,22 @@ fn check_counts(own: u64, calls: u64, skipped: u64) {
     let may_skip = host::kernel_release().unwrap().at_least(7, 0);
     assert!(may_skip || skipped == 0, "{skipped} skipped");
     assert!(own <= calls && own + skipped >= calls, "{own} of {calls}, {skipped} skipped");
+}
+
+fn programs_of_both_objects() {
+    let builder = Recorder::builder().require(Syscalls::all()).require(probe()).event::<Counted>();
+    let programs = builder.filter(Filter::none()).attach().unwrap().program_stats().programs;
+    let probes = |beginning: &str| {
+        let found = programs.iter().filter(|run| run.name.starts_with(beginning));
+        found.map(|run| (run.probes.join(", "), run.id.unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(probes("custom_getpid").keys().collect::<Vec<_>>(), ["custom.counted"]);
+    assert_eq!(probes("syscall_").keys().collect::<Vec<_>>(), ["syscall"]);
+    assert_eq!(probes("follow_fork").keys().collect::<Vec<_>>(), [""]);
+    // Each object has one, and the kernel both.
+    let follow = programs.iter().filter(|run| run.name.starts_with("follow_fork"));
+    let ids: std::collections::BTreeSet<_> = follow.map(|run| run.id.unwrap()).collect();
+    assert_eq!((ids.len(), programs.len()), (2, 5));
 }
 
 fn beside_system_calls() {

@@ -35,6 +35,7 @@ mod syscalls;
 mod tcp;
 mod udp;
 mod unix;
+mod usage;
 mod wait;
 mod workloads;
 
@@ -65,6 +66,7 @@ fn main() {
         rungs::trials(),
         custom::trials(),
         attaching::trials(),
+        usage::trials(),
         errors::trials(),
     ];
     support::main(trials.into_iter().flatten().collect());
