@@ -157,6 +157,7 @@ fn a_full_ring_refuses_and_goes_on_when_drained() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "its ring has the data once")]
 fn a_record_across_the_end_is_in_one_piece() {
     for start in (0..page_size()).step_by(8).skip(page_size() / 8 - 40) {
         let (producer, mut ring) = model::ring_at(page_size(), start);
@@ -251,8 +252,9 @@ fn a_drain_stopped_by_its_limit_does_not_move_the_watermark() {
 /// is full most of the time. Each record must come, whole, once, in its program's order.
 #[test]
 fn two_programs_and_a_reader_at_full_speed() {
-    const RECORDS: u32 = 100_000;
-    let (producer, mut ring) = model::ring(2 * page_size());
+    // Miri is slow, and its ring does not go round.
+    const RECORDS: u32 = if cfg!(miri) { 100 } else { 100_000 };
+    let (producer, mut ring) = model::ring(if cfg!(miri) { 32 } else { 2 } * page_size());
     let produce = |source: u8| {
         let producer = producer.clone();
         move || {
@@ -311,7 +313,7 @@ fn two_programs_and_a_reader_at_full_speed() {
         }
         assert_eq!(expected, [VecDeque::new(), VecDeque::new()]);
         assert_eq!(discarded, discards);
-        assert!(bytes > 1000 * ring.len_bytes(), "wrapped around many times");
+        assert!(cfg!(miri) || bytes > 1000 * ring.len_bytes(), "wrapped around many times");
         for program in programs {
             program.join().expect("no panic");
         }

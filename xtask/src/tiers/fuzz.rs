@@ -94,15 +94,7 @@ fn one(bin: &Path, fuzz: &Path, target: &str, seconds: u64, log: &Path) -> Resul
 /// The folder with cargo-fuzz in it; installs what is missing.
 fn prepare(args: &Args) -> Result<PathBuf> {
     install::install(&NEEDS, "fuzzing", args.offline)?;
-    let toolchains = sh::output(sh::clean("rustup").args(["toolchain", "list"]))
-        .context("fuzzing needs a nightly toolchain, and there is no rustup to ask for one")?;
-    if !toolchains.lines().any(|line| line.starts_with("nightly")) {
-        if args.offline {
-            bail!("fuzzing needs a nightly toolchain, and --offline forbids installing one");
-        }
-        eprintln!("xtask: installing a nightly toolchain with rustup: needed for fuzzing");
-        sh::output(sh::clean("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
-    }
+    nightly("fuzzing", args.offline)?;
     if let Some(found) = sh::which("cargo-fuzz") {
         return Ok(found.parent().map(PathBuf::from).unwrap_or_default());
     }
@@ -124,6 +116,21 @@ fn prepare(args: &Args) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(dir.join("bin"))
+}
+
+/// Sees to it that there is a nightly toolchain.
+pub(super) fn nightly(why: &str, offline: bool) -> Result<()> {
+    let toolchains = sh::output(sh::clean("rustup").args(["toolchain", "list"]))
+        .with_context(|| format!("{why} needs a nightly toolchain, and there is no rustup to ask for one"))?;
+    if toolchains.lines().any(|line| line.starts_with("nightly")) {
+        return Ok(());
+    }
+    if offline {
+        bail!("{why} needs a nightly toolchain, and --offline forbids installing one");
+    }
+    eprintln!("xtask: installing a nightly toolchain with rustup: needed for {why}");
+    sh::output(sh::clean("rustup").args(["toolchain", "install", "nightly", "--profile", "minimal"]))?;
+    Ok(())
 }
 
 fn cargo_fuzz(bin: &Path, fuzz: &Path) -> Result<Command> {

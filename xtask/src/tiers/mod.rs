@@ -5,6 +5,7 @@ mod fuzz;
 mod invariants;
 mod live;
 mod package;
+mod sanitizers;
 mod session;
 mod targets;
 mod vm;
@@ -30,6 +31,8 @@ pub(crate) enum Tier {
     Vm,
     /// A nightly toolchain and cargo-fuzz
     Fuzz,
+    /// A toolchain with the runtime of AddressSanitizer, as rustup's are
+    Sanitizers,
 }
 
 impl Tier {
@@ -39,6 +42,7 @@ impl Tier {
             Self::Live => "live",
             Self::Vm => "vm",
             Self::Fuzz => "fuzz",
+            Self::Sanitizers => "sanitizers",
         }
     }
 
@@ -54,6 +58,9 @@ impl Tier {
                 "test targets named `live` and `vm` in Debian's 6.1, 6.12 and 7.2, and in 5.10 those of the families that are there; needs: qemu-system-x86 busybox-static, kernels from Debian"
             }
             Self::Fuzz => "every target of fuzz/; needs: a nightly toolchain, cargo-fuzz, a C++ compiler",
+            Self::Sanitizers => {
+                "the unit tests of kprobe-ebpf, the ring among them, under AddressSanitizer; needs: a toolchain of rustup's"
+            }
         }
     }
 
@@ -63,6 +70,7 @@ impl Tier {
             Self::Live => live::run(args),
             Self::Vm => vm::run(args),
             Self::Fuzz => fuzz::run(args),
+            Self::Sanitizers => sanitizers::run(args),
         }
     }
 }

@@ -103,7 +103,8 @@ impl Session {
     }
 }
 
-fn run_to(cmd: &mut Command, log: &std::path::Path) -> Result<(bool, String)> {
+/// Runs with all output in `log`; whether it succeeded, and what it said.
+pub(super) fn run_to(cmd: &mut Command, log: &std::path::Path) -> Result<(bool, String)> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let status = cmd
         .stdin(Stdio::null())

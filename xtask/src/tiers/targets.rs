@@ -100,7 +100,8 @@ pub(super) fn agent(adjust: impl Fn(&mut Command)) -> Result<PathBuf> {
         .context("cargo built no binary kprobe-agent")
 }
 
-fn artifacts(cmd: &mut Command) -> Result<Vec<Value>> {
+/// What cargo says that it built.
+pub(super) fn artifacts(cmd: &mut Command) -> Result<Vec<Value>> {
     let said = sh::output(cmd)?;
     let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     Ok(messages.filter(|message| message["reason"] == "compiler-artifact").collect())
