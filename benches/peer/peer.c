@@ -177,9 +177,12 @@ static void sustained(int ring_fd, int with_delays)
 	free(seen.delays);
 }
 
+/* lines.rs: serde_json is no C. It ends with the run and says what it did. */
+void lines(int ring_fd, const char *to);
+
 int peer_main(int argc, char **argv)
 {
-	char line[128];
+	char line[128], to[64];
 	unsigned a, b, c;
 
 	if (argc != 5) {
@@ -196,6 +199,8 @@ int peer_main(int argc, char **argv)
 			drain(ring_fd, prog_fd, a, b, on_header, c, core);
 		else if (sscanf(line, "sustained %u", &a) == 1)
 			sustained(ring_fd, a);
+		else if (sscanf(line, "lines %63s", to) == 1)
+			lines(ring_fd, to);
 		else if (!strncmp(line, "version", 7))
 			printf("libbpf %s\n", libbpf_version_string());
 		else

@@ -160,7 +160,7 @@ pub(crate) fn serve(core: usize, ring: RawFd, readers: RawFd, program: RawFd) ->
     Ok(())
 }
 
-fn inherited(fd: RawFd) -> Result<OwnedFd> {
+pub(crate) fn inherited(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: the parent opened it for this process and names it on the command line; nothing here closes it.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     fd.try_clone_to_owned().with_context(|| format!("inherited descriptor {fd:?}"))

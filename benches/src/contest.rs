@@ -61,7 +61,7 @@ impl Contest {
 }
 
 /// Starts `program ARGS CORE RING READERS FILLER` with those descriptors open.
-fn start(command: &mut Command, rings: &Rings, filler: &Program) -> Result<Talker> {
+pub(crate) fn start(command: &mut Command, rings: &Rings, filler: &Program) -> Result<Talker> {
     command.arg(CONSUMER_CORE.to_string());
     for fd in [rings.ring.as_fd(), rings.readers.as_fd(), filler.0.as_fd()] {
         // Every consumer inherits what was passed to those before it as well, which does no harm.

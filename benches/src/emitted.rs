@@ -111,7 +111,7 @@ fn is_whole(calls: Calls, recorded: Recorded) -> Result<bool> {
 }
 
 /// CPU time of a process once it uses no more.
-fn settled_cpu_ns(pid: u32) -> Result<u64> {
+pub(crate) fn settled_cpu_ns(pid: u32) -> Result<u64> {
     let mut before = cpu_ns_of(pid)?;
     for _ in 0..100 {
         thread::sleep(Duration::from_millis(20));

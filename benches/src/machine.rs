@@ -64,6 +64,14 @@ pub(crate) fn cpu_ns_of(pid: u32) -> Result<u64> {
     Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }
 
+/// The most memory that a process had at a time (`VmHWM`), in bytes.
+pub(crate) fn peak_rss_of(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("it has no VmHWM")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| line.to_owned())?;
+    Ok(kib << 10)
+}
+
 /// Context switches of this process, those of threads that ended included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Switches {

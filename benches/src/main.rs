@@ -9,6 +9,7 @@
     reason = "a program that prints a table and says what it does"
 )]
 
+mod agent;
 mod bpf;
 mod bpftrace;
 mod child;
@@ -22,6 +23,7 @@ mod harness;
 mod heap;
 mod hop;
 mod json;
+mod lines;
 mod machine;
 mod outcome;
 mod peer;
@@ -95,6 +97,10 @@ enum Test {
     T9,
     /// Records to lines of JSON; vs `serde_json`.
     T10,
+    /// Records of the kernel to lines of JSON; vs libbpf and `serde_json`.
+    T15,
+    /// The agent at a steady rate, and what the recorded program pays; vs bpftrace `printf`.
+    T17,
     /// What each family adds to its event and to other calls.
     Costs,
 }
@@ -113,6 +119,9 @@ enum Internal {
     /// Brings events from one thread to another for the harness.
     #[command(hide = true)]
     Hop { core: usize },
+    /// Makes lines of the records of a ring for the harness.
+    #[command(hide = true)]
+    Lines { core: usize, ring: RawFd, readers: RawFd, program: RawFd },
 }
 
 fn main() -> Result<()> {
@@ -124,6 +133,9 @@ fn main() -> Result<()> {
         Some(Internal::Workload { core }) => return workload::serve(core),
         Some(Internal::Recorder { core }) => return recorder::serve(core),
         Some(Internal::Hop { core }) => return hop::serve(core),
+        Some(Internal::Lines { core, ring, readers, program: _ }) => {
+            return lines::serve(core, ring, readers);
+        }
         None => {}
     }
     ensure!(args.alternations > 0, "--alternations must be at least 1");
@@ -170,19 +182,30 @@ impl Args {
 struct Peers {
     libbpf: Option<PathBuf>,
     bpftrace: Option<Bpftrace>,
+    /// No peer: the program that it is compared with.
+    agent: Option<PathBuf>,
 }
 
 impl Peers {
     fn install(wanted: &[Test], offline: bool) -> Result<Self> {
         let wants = |some: &[Test]| some.iter().any(|test| wanted.contains(test));
         Ok(Self {
-            libbpf: wants(&[Test::T1, Test::T2, Test::T3]).then(|| peer::build(offline)).transpose()?,
-            bpftrace: wants(&[Test::T4, Test::T5]).then(|| Bpftrace::install(offline)).transpose()?,
+            libbpf: wants(&[Test::T1, Test::T2, Test::T3, Test::T15])
+                .then(|| peer::build(offline))
+                .transpose()?,
+            bpftrace: wants(&[Test::T4, Test::T5, Test::T17])
+                .then(|| Bpftrace::install(offline))
+                .transpose()?,
+            agent: wants(&[Test::T17]).then(agent::build).transpose()?,
         })
     }
 
     fn libbpf(&self) -> Result<&Path> {
         self.libbpf.as_deref().context("libbpf was not built")
+    }
+
+    fn agent(&self) -> Result<&Path> {
+        self.agent.as_deref().context("the agent was not built")
     }
 
     fn bpftrace(&self, report: &mut Report) -> Result<&Bpftrace> {
@@ -222,6 +245,11 @@ impl Test {
             Self::T8 => hop::measure_hop(effort, report)?,
             Self::T9 => hop::measure_stalled(effort, report)?,
             Self::T10 => json::measure(effort, report)?,
+            Self::T15 => lines::measure(peers.libbpf()?, effort, report)?,
+            Self::T17 => {
+                let bpftrace = peers.bpftrace(report)?;
+                agent::measure(bpftrace, peers.agent()?, effort, report)?;
+            }
             Self::Costs => report.costs = costs::measure(effort)?,
         }
         Ok(())

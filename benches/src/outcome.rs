@@ -80,6 +80,20 @@ answer! {
 }
 
 answer! {
+    /// Of the process that makes calls at a steady pace.
+    Paced {
+        /// Calls it made.
+        made,
+        /// Of them those that are no sleeps.
+        getppid,
+        /// Time from the first to the last.
+        elapsed_ns,
+        /// CPU time of that, user and kernel.
+        cpu_ns,
+    }
+}
+
+answer! {
     /// Of our recorder.
     Recorded {
         /// Calls whose record came, every field of it decoded and checked.
@@ -92,6 +106,22 @@ answer! {
         lost,
         /// Record numbers that did not come.
         missing,
+    }
+}
+
+answer! {
+    /// Of who makes lines of records.
+    Lines {
+        /// Records whose line was written.
+        records,
+        /// Records that it had no room for.
+        dropped,
+        /// Bytes of all that was written.
+        bytes,
+        /// When the last of it was written.
+        last_ns,
+        /// CPU time of all its threads, user and kernel.
+        cpu_ns,
     }
 }
 

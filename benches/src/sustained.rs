@@ -110,7 +110,7 @@ fn run(
 }
 
 /// Submits `rate` records a second, as evenly as it can.
-fn produce(producer: &Producer, rate: f64, time: Duration) -> Result<()> {
+pub(crate) fn produce(producer: &Producer, rate: f64, time: Duration) -> Result<()> {
     let began = Instant::now();
     let mut produced = 0u64;
     loop {

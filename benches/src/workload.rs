@@ -17,13 +17,14 @@ use rustix::{
     param::page_size,
     pipe::pipe,
     thread::futex,
+    time::{ClockId, Timespec, clock_gettime},
 };
 
 use crate::{
     child::{Talker, say},
     harness::Effort,
-    machine::{PRODUCER_CORE, now_ns, pin},
-    outcome::Calls,
+    machine::{PRODUCER_CORE, now_ns, pin, process_cpu_ns},
+    outcome::{Calls, Paced},
 };
 
 /// A directory, and a file in it that every machine has.
@@ -72,6 +73,12 @@ impl Workload {
         self.run("ping-pong", shape)
     }
 
+    /// So many calls a second, as evenly as sleeps of a millisecond allow, which are calls as well.
+    pub(crate) fn paced(&mut self, per_second: u32, time: Duration) -> Result<Paced> {
+        self.0.tell(&format!("paced {per_second} {} 0", time.as_millis()))?;
+        self.0.answer()
+    }
+
     /// See `serve` for what there is.
     pub(crate) fn run(&mut self, what: &str, shape: Shape) -> Result<Calls> {
         let Shape { bursts, per_burst, pause } = shape;
@@ -87,6 +94,10 @@ pub(crate) fn serve(core: usize) -> Result<()> {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
         let [what, bursts, per_burst, pause_us] = words[..] else { bail!("unknown command {line:?}") };
+        if what == "paced" {
+            say(paced(bursts.parse()?, per_burst.parse()?)?)?;
+            continue;
+        }
         let pause = Duration::from_micros(pause_us.parse()?);
         let shape = Shape { bursts: bursts.parse()?, per_burst: per_burst.parse()?, pause };
         match what {
@@ -160,6 +171,36 @@ fn calls(count: u32) {
         // SAFETY: takes no arguments and cannot fail. Not by way of `getppid`, which a libc may answer by itself.
         unsafe { libc::syscall(libc::SYS_getppid) };
     }
+}
+
+/// Every millisecond of so many, until the last: one call less than its share, and the sleep until the next.
+fn paced(per_second: u32, millis: u32) -> Result<Paced> {
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    let share = per_second / 1000;
+    ensure!(share > 1, "less than two calls a millisecond");
+    let (cpu_from, from) = (process_cpu_ns(), now_ns());
+    let mut next = clock_gettime(ClockId::Monotonic);
+    for _ in 0..millis {
+        calls(share - 1);
+        next = next + Timespec::try_from(MILLISECOND)?;
+        // Until a time, not for a while: who comes late is early the next time. The C library's may make no call if it is over.
+        // SAFETY: reads one timespec, and writes none when it sleeps until a time.
+        unsafe {
+            libc::syscall(
+                libc::SYS_clock_nanosleep,
+                libc::CLOCK_MONOTONIC,
+                libc::TIMER_ABSTIME,
+                &raw const next,
+                ptr::null_mut::<libc::timespec>(),
+            )
+        };
+    }
+    Ok(Paced {
+        made: u64::from(share) * u64::from(millis),
+        getppid: u64::from(share - 1) * u64::from(millis),
+        elapsed_ns: now_ns() - from,
+        cpu_ns: process_cpu_ns() - cpu_from,
+    })
 }
 
 /// Threads that do nothing.

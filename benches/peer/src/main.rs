@@ -1,7 +1,7 @@
-//! See `peer.c`: this only gives it libbpf and a `main`.
-use std::ffi::{CString, c_char, c_int};
+//! See `peer.c`: this gives it libbpf, a `main`, and what makes lines of JSON.
+mod lines;
 
-use libbpf_sys as _;
+use std::ffi::{CString, c_char, c_int};
 
 unsafe extern "C" {
     fn peer_main(argc: c_int, argv: *const *const c_char) -> c_int;

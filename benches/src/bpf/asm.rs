@@ -85,6 +85,14 @@ impl Asm {
         self.push(0x5f, dst, src, 0, 0)
     }
 
+    pub(crate) fn and_imm(&mut self, dst: Reg, value: i32) -> &mut Self {
+        self.push(0x57, dst, 0, 0, value)
+    }
+
+    pub(crate) fn sub(&mut self, dst: Reg, src: Reg) -> &mut Self {
+        self.push(0x1f, dst, src, 0, 0)
+    }
+
     pub(crate) fn xor(&mut self, dst: Reg, src: Reg) -> &mut Self {
         self.push(0xaf, dst, src, 0, 0)
     }

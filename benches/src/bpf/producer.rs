@@ -14,6 +14,7 @@ use super::{
         Asm, Atomic, If, Insn,
         Width::{Double, Word},
     },
+    call,
     syscall::{MapType, Program, ProgramType, create_map},
 };
 
@@ -75,6 +76,17 @@ pub(crate) struct Producer {
     pub(crate) one: Program,
     /// [`MANY`] of them.
     pub(crate) many: Program,
+}
+
+/// What records hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contents {
+    /// Words made of the record's number, which together xor to 0.
+    Numbers,
+    /// The same, the first of them the time.
+    NumbersAndTime,
+    /// What [`Call`](super::Call) says.
+    Calls,
 }
 
 impl Rings {
@@ -141,15 +153,25 @@ impl Producer {
         with_clock: bool,
         bytes: i32,
     ) -> io::Result<Self> {
+        let contents = if with_clock { Contents::NumbersAndTime } else { Contents::Numbers };
+        Self::load_filled(rings, wakeups, contents, bytes)
+    }
+
+    /// Of records as system calls make them.
+    pub(crate) fn load_calls(rings: &Rings, wakeups: Wakeups) -> io::Result<Self> {
+        Self::load_filled(rings, wakeups, Contents::Calls, RECORD)
+    }
+
+    fn load_filled(rings: &Rings, wakeups: Wakeups, contents: Contents, bytes: i32) -> io::Result<Self> {
         let load = |records| {
-            Program::load(ProgramType::SchedCls, &instructions(rings, wakeups, with_clock, records, bytes))
+            Program::load(ProgramType::SchedCls, &instructions(rings, wakeups, contents, records, bytes))
         };
         Ok(Self { one: load(1)?, many: load(MANY)? })
     }
 }
 
 /// r6 control, r7 record, r8 number of the record, r9 flags of the submit; on the stack the records that are left.
-fn instructions(rings: &Rings, wakeups: Wakeups, with_clock: bool, records: u32, bytes: i32) -> Vec<Insn> {
+fn instructions(rings: &Rings, wakeups: Wakeups, contents: Contents, records: u32, bytes: i32) -> Vec<Insn> {
     const LEFT: i16 = -8;
     let (ring, readers) = (rings.ring.as_raw_fd(), rings.readers.as_raw_fd());
     let submitted = offset(offset_of!(Control, submitted));
@@ -172,10 +194,13 @@ fn instructions(rings: &Rings, wakeups: Wakeups, with_clock: bool, records: u32,
         Wakeups::ByReaderState => ask_reader(&mut asm, ring, readers, submitted),
     }
     asm.mov(0, 8);
-    if with_clock {
+    if contents != Contents::Numbers {
         asm.call(KTIME_GET_NS);
     }
-    fill(&mut asm);
+    match contents {
+        Contents::Numbers | Contents::NumbersAndTime => fill(&mut asm),
+        Contents::Calls => call::fill(&mut asm, offset(offset_of!(Control, kind))),
+    }
     for at in (RECORD..bytes).step_by(8) {
         asm.store(Double, 7, i16::try_from(at).expect("a short record"), 8);
     }
