@@ -342,7 +342,7 @@ proptest! {
 
 /// Steps until the end.
 fn drive(run: &mut Pipeline<Counted>) {
-    run.drive(|| false, |_| ()).expect("the source is sound");
+    run.drive(|_| false, |_| ()).expect("the source is sound");
 }
 
 #[test]
@@ -405,7 +405,7 @@ fn a_sink_that_panics_has_failed_and_the_others_go_on() {
     let (good, _also) = scripted("good", Vec::new(), Vec::new(), false);
     let mut run = pipeline(counted(0..100, 10, false)).sink(bad).sink(good).build().expect("threads");
     let mut told = Vec::new();
-    run.drive(|| false, |trouble| told.push(trouble.to_string())).expect("the source is sound");
+    run.drive(|_| false, |trouble| told.push(trouble.to_string())).expect("the source is sound");
     let done = run.finish();
     told.extend(done.troubles.iter().map(ToString::to_string));
     assert_eq!(told, ["bad: it panicked: it was told to"]);
@@ -586,7 +586,7 @@ fn a_store_that_comes_back_at_the_end_gets_everything() {
     while run.sinks()[0].health == Health::Good {
         run.step().expect("the source is sound");
     }
-    run.drive(|| true, |_| ()).expect("the source is sound");
+    run.drive(|_| true, |_| ()).expect("the source is sound");
     let done = run.finish();
     assert_eq!((done.ledger.sinks[0].delivered, done.ledger.balance), (done.ledger.sinks[0].received, 0));
     assert!(watch.seen.lock().expect("no panic").ended.is_some());

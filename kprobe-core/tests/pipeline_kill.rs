@@ -106,7 +106,7 @@ fn victim() {
             std::thread::yield_now();
         }
     }
-    run.drive(|| false, |_| ()).expect("the source is sound");
+    run.drive(|_| false, |_| ()).expect("the source is sound");
     let done = run.finish();
     assert_eq!((done.ledger.balance, done.ledger.sinks[0].held), (0, 0), "{}", done.ledger);
 }

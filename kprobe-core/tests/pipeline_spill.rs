@@ -188,7 +188,7 @@ fn what_is_left_at_the_end_comes_first_the_next_time() {
         options(dir.path(), 64 << 20),
         Duration::from_secs(60),
     );
-    run.drive(|| false, |_| ()).expect("the source is sound");
+    run.drive(|_| false, |_| ()).expect("the source is sound");
     let done = run.finish();
     let row = &done.ledger.sinks[0];
     assert_eq!((row.received, row.recovered, row.delivered, row.held), (20, 50, 70, 0), "{row:?}");

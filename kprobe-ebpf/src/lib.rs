@@ -18,6 +18,8 @@
 pub mod btf;
 pub mod filter;
 pub mod host;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod ring;
 
 mod attach;

@@ -171,7 +171,7 @@ pub(super) fn hop(events: u64) -> Result<Hops> {
     let mut pipeline = on_core(CONSUMER_CORE, || Ok(builder.build()?))?;
     let used = Use::now();
     let mut troubles = 0;
-    pipeline.drive(|| false, |_| troubles += 1)?;
+    pipeline.drive(|_| false, |_| troubles += 1)?;
     let late = Heap::now().since(pipeline.source().at_half.unwrap_or_default());
     let finished = pipeline.finish();
     let used = used.until_now();
@@ -277,7 +277,7 @@ pub(super) fn waits() -> Result<Waits> {
     let full_ns = cpu_of_steps(&mut pipeline)?;
     ensure!(pipeline.step()?.blocked, "there was no room, and now there is");
     drop(gate);
-    pipeline.drive(|| false, |_| {})?;
+    pipeline.drive(|_| false, |_| {})?;
     check(&pipeline.finish(), MANY)?;
     Ok(Waits { empty_ns, full_ns })
 }

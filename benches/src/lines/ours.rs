@@ -246,7 +246,7 @@ fn lines(ring: RawFd, readers: RawFd, with_stages: bool, out: File) -> Result<Li
     });
     let cpu_from = process_cpu_ns();
     let mut troubles = Vec::new();
-    let stop = || match end.submitted.load(SeqCst) {
+    let stop = |_: &mut _| match end.submitted.load(SeqCst) {
         NOT_YET => Stop::No,
         _ => Stop::AtLeisure,
     };

@@ -20,7 +20,7 @@ use clap::{Parser, error::ErrorKind};
 use kprobe_core::{
     capture::CaptureWriter,
     event::Registry,
-    pipeline::{Finished, Only, Pipeline, PipelineBuilder, SinkOptions, Source, Trouble},
+    pipeline::{Finished, Only, Pipeline, PipelineBuilder, Source, Trouble},
     process::ProcessTable,
 };
 use kprobe_ebpf::{
@@ -29,12 +29,15 @@ use kprobe_ebpf::{
 use kprobe_sinks::stdout::{Destination, Lines, Opened, Waiting, describe_events};
 use serde::Serialize;
 use signal_hook::{
-    consts::{SIGCHLD, SIGINT, SIGTERM, SIGXFSZ},
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
     flag,
     low_level::pipe,
 };
 
-use crate::options::{Cli, Form, Options};
+use crate::{
+    cost::Cost,
+    options::{Cli, Form, Options},
+};
 
 /// It ran, but what it gave is not whole: a damaged capture, a full disk.
 const INCOMPLETE: u8 = 1;
@@ -159,9 +162,14 @@ impl Troubles {
 
     /// The end of a run: what failed, the books, and whether they balance. The exit code is 1 if what was given is not
     /// whole, but for what the kernel lost: that is in the stream.
-    pub(crate) fn settle(mut self, form: Option<Form>, finished: &Finished) -> anyhow::Result<u8> {
+    pub(crate) fn settle(
+        mut self,
+        form: Option<Form>,
+        finished: &Finished,
+        cost: &Cost,
+    ) -> anyhow::Result<u8> {
         finished.troubles.iter().for_each(|trouble| self.note(trouble));
-        show(form, &finished.ledger)?;
+        show(form, &cost.beside(&finished.ledger)?)?;
         // Numbers are missing wherever a part of the stream is.
         let whole = finished.incomplete.is_none();
         for gap in finished.gaps.iter().filter(|gap| whole && !gap.agrees()) {
@@ -267,6 +275,7 @@ pub(crate) struct Signals {
 struct Asked {
     interrupted: Arc<AtomicBool>,
     terminated: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
     deadline: OnceLock<Instant>,
 }
 
@@ -282,12 +291,22 @@ impl Asked {
 }
 
 impl Signals {
-    pub(crate) fn install() -> io::Result<Self> {
+    /// SIGHUP asks for the configuration to be read again, if `reloads`. Otherwise it ends the recording as the others do,
+    /// unless whoever started the program had it ignored, as `nohup` does.
+    pub(crate) fn install(reloads: bool) -> io::Result<Self> {
         let (news, tell) = UnixStream::pair()?;
         let asked = Arc::new(Asked::default());
         for (number, seen) in [(SIGINT, &asked.interrupted), (SIGTERM, &asked.terminated)] {
             flag::register_conditional_shutdown(number, 128 + number, Arc::clone(seen))?;
             flag::register(number, Arc::clone(seen))?;
+        }
+        match reloads {
+            true => drop(flag::register(SIGHUP, Arc::clone(&asked.reload))?),
+            false if is_ignored(SIGHUP)? => {}
+            false => {
+                flag::register_conditional_shutdown(SIGHUP, 128 + SIGHUP, Arc::clone(&asked.interrupted))?;
+                flag::register(SIGHUP, Arc::clone(&asked.interrupted))?;
+            }
         }
         pipe::register(SIGTERM, tell.try_clone()?)?;
         // This also interrupts the wait for records.
@@ -303,6 +322,11 @@ impl Signals {
         if let Some(deadline) = duration.and_then(|duration| Instant::now().checked_add(duration)) {
             let _first = self.asked.deadline.set(deadline);
         }
+    }
+
+    /// Whether the configuration is to be read again, since this was last asked.
+    pub(crate) fn reload(&self) -> bool {
+        self.asked.reload.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn stop(&self) -> bool {
@@ -324,6 +348,23 @@ impl Signals {
     fn terminated(&self) -> bool {
         self.asked.terminated.load(Ordering::Relaxed)
     }
+}
+
+/// What came of reading the configuration again; `None` where nothing is recorded.
+pub(crate) fn note_reload(reloaded: Option<anyhow::Result<Vec<String>>>) {
+    match reloaded {
+        Some(Ok(lines)) => lines.iter().for_each(|line| say(format_args!("configuration: {line}"))),
+        Some(Err(error)) => say(format_args!("{error:#}")),
+        None => say(format_args!("configuration: nothing of it can change while a capture is played")),
+    }
+}
+
+/// Whether whoever started this program had it ignore the signal.
+fn is_ignored(signal: i32) -> io::Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    Ok(mask >> (signal - 1) & 1 == 1)
 }
 
 /// Files and streams that are open, and still as they were.
@@ -355,19 +396,23 @@ impl Outputs {
         registry: &Registry,
     ) -> anyhow::Result<Pipeline<S>> {
         let (info, families) = (builder.info().clone(), options.families()?);
-        let mut builder = builder;
+        let mut builder = match options.shutdown_within {
+            Some(longest) => builder.shutdown_within(longest.0),
+            None => builder,
+        };
         if has_process_events(&info.report) {
             builder = builder.stage(ProcessTable::new(info.boot));
         }
         builder = builder.stage(Only::new(move |kind| families.show(kind)));
         if let Some((capture, path)) = self.capture.zip(options.capture.as_deref()) {
             let writer = capture.begin().and_then(|out| CaptureWriter::new(out, &info));
-            builder = builder.raw_sink(writer.with_context(|| cannot_capture(path))?);
+            let writer = writer.with_context(|| cannot_capture(path))?;
+            builder = builder.raw_sink_with(writer, options.queue("capture"));
         }
         let Some(((out, to), form)) = self.lines.zip(options.lines()) else { return Ok(builder.build()?) };
         let lines = Lines::begin(out, form, options.times(), &info, registry);
         let lines = lines.with_context(|| format!("cannot write to {to}"))?;
-        Ok(builder.sink_with(lines, SinkOptions::default().ends_pipeline()).build()?)
+        Ok(builder.sink_with(lines, options.queue("output").ends_pipeline()).build()?)
     }
 }
 
@@ -422,9 +467,10 @@ mod tests {
         while run.step()?.end.is_none() {}
         let mut finished = run.finish();
         let row = ProbeRow { probe: "syscall".to_owned(), cpu: None, submitted: 0, lost: 5, sampled_out: 0 };
-        assert_eq!(Troubles::default().settle(None, &finished)?, 0);
+        let cost = Cost::of(None, false)?;
+        assert_eq!(Troubles::default().settle(None, &finished, &cost)?, 0);
         finished.ledger = Ledger::new(vec![row], Vec::new(), Vec::new());
-        assert_eq!(Troubles::default().settle(None, &finished)?, INCOMPLETE);
+        assert_eq!(Troubles::default().settle(None, &finished, &cost)?, INCOMPLETE);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     io::Read,
+    net::SocketAddr,
     num::NonZero,
     path::{Path, PathBuf},
     str::FromStr,
@@ -11,17 +12,21 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
-use kprobe_core::abi::{Family, Kind};
+use kprobe_core::{
+    abi::{Family, Kind},
+    event::Tgid,
+    pipeline::{Policy, SinkOptions},
+};
 use kprobe_ebpf::{
     Block, By, DEFAULT_RING_BYTES, Filter, Irq, Lock, Memory, Need, Paths, Pipes, Process, Recorder,
     RecorderBuilder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams, Wait, filter::SyscallSet,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::paths::{self, Place};
 
 /// Records what processes make the kernel do.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(
     version,
     override_usage = "kprobe-agent [OPTIONS] -- CMD [ARGS...]\n       kprobe-agent [OPTIONS] --pid N[,N...] | --cgroup PATH | --system | --from FILE.kcap | --demo",
@@ -43,7 +48,7 @@ pub(crate) struct Cli {
 }
 
 /// What can be set by flags and in the file; a name in the file is that of the flag.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Options {
     /// Record these processes and their children
@@ -114,6 +119,28 @@ pub(crate) struct Options {
     /// Also write a capture
     #[arg(long, value_name = "FILE.kcap")]
     pub(crate) capture: Option<PathBuf>,
+    /// Bytes of records that may wait for the output, and as many for the capture [default: 16MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) queue_bytes: Option<Size>,
+    /// When so many wait: drop what comes and count it, block, so that records wait in the ring buffers and are lost where these
+    /// are full, or spill to disk [default: drop; with --from block; with --spill-dir spill]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) when_full: Option<WhenFull>,
+    /// Directory of this agent's own for records that do not fit into the queues; what is left in it comes first next time
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spill_dir: Option<PathBuf>,
+    /// Bytes that may wait on disk for the output, and as many for the capture [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) spill_bytes: Option<Size>,
+    /// How long a signal to end leaves to what is under way; the rest is dropped and counted [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) shutdown_within: Option<Span>,
+    /// Serve metrics for Prometheus on this address of the machine itself, for example 127.0.0.1:9464, with /healthz and /readyz
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Have the kernel count runs of all programs on this machine, for --stats and --metrics; needs CAP_SYS_ADMIN
+    #[arg(long)]
+    pub(crate) count_runs: bool,
     /// Say on standard error what was attached and how
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "human")]
     pub(crate) report: Option<Form>,
@@ -122,8 +149,17 @@ pub(crate) struct Options {
     pub(crate) stats: Option<Form>,
 }
 
+/// What becomes of records that there is no room for.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum WhenFull {
+    Drop,
+    Block,
+    Spill,
+}
+
 /// Form of the events.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Output {
     Human,
@@ -132,7 +168,7 @@ pub(crate) enum Output {
 }
 
 /// Form of the report and the ledger.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Form {
     Human,
@@ -140,7 +176,7 @@ pub(crate) enum Form {
 }
 
 /// First column of human output.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Times {
     Relative,
@@ -175,7 +211,7 @@ fn positive(text: &str) -> Result<NonZero<u32>, String> {
 }
 
 /// A length of time with its unit.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Span(pub Duration);
 
@@ -200,6 +236,12 @@ impl TryFrom<String> for Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Summed(pub Family, pub By);
+
+impl Serialize for Summed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}={:?}", self.0.name(), self.1))
+    }
+}
 
 impl FromStr for Summed {
     type Err = String;
@@ -229,7 +271,7 @@ impl TryFrom<String> for Summed {
 }
 
 /// A number of bytes, with or without a unit.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(try_from = "Bytes")]
 pub(crate) struct Size(pub usize);
 
@@ -332,7 +374,30 @@ impl Cli {
     }
 }
 
+impl Target {
+    /// Whose events are recorded from the beginning.
+    ///
+    /// # Errors
+    /// There is no such cgroup, or it is nothing to record.
+    pub(crate) fn filter(&self) -> Result<Filter> {
+        Ok(match self {
+            Self::Command(_) | Self::Demo => Filter::none(),
+            Self::Pids(pids) => Filter::tgids(pids.iter().copied().map(Tgid)),
+            Self::Cgroup(path) => Filter::cgroup(path)?,
+            Self::System => Filter::all(),
+            Self::Capture(_) => bail!("a capture is played, not recorded"),
+        })
+    }
+}
+
 impl Options {
+    /// Names of the options that say something else there, those of `apart` apart.
+    pub(crate) fn names_that_differ(&self, other: &Self, apart: &[&str]) -> Result<Vec<String>> {
+        let (own, other) = (serde_json::to_value(self)?, serde_json::to_value(other)?);
+        let names = own.as_object().into_iter().flatten().filter(|(name, value)| other[*name] != **value);
+        Ok(names.map(|(name, _)| name.clone()).filter(|name| !apart.contains(&name.as_str())).collect())
+    }
+
     /// A file with every option and a comment on each is a hundredth of it.
     const MOST_BYTES: u64 = 1 << 20;
 
@@ -381,6 +446,13 @@ impl Options {
             times: self.times.or(below.times),
             output_file: self.output_file.or(below.output_file),
             capture: self.capture.or(below.capture),
+            queue_bytes: self.queue_bytes.or(below.queue_bytes),
+            when_full: self.when_full.or(below.when_full),
+            spill_dir: self.spill_dir.or(below.spill_dir),
+            spill_bytes: self.spill_bytes.or(below.spill_bytes),
+            shutdown_within: self.shutdown_within.or(below.shutdown_within),
+            metrics: self.metrics.or(below.metrics),
+            count_runs: self.count_runs || below.count_runs,
             report: self.report.or(below.report),
             stats: self.stats.or(below.stats),
         }
@@ -397,6 +469,17 @@ impl Options {
             bail!(
                 "{name} is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject"
             );
+        }
+        let spills = matches!(self.when_full, None | Some(WhenFull::Spill));
+        match (&self.spill_dir, self.spill_bytes) {
+            (Some(_), _) if !spills => {
+                bail!("--spill-dir is that of --when-full spill: leave one of the two out");
+            }
+            (None, _) if self.when_full == Some(WhenFull::Spill) => {
+                bail!("--when-full spill needs a directory: add --spill-dir, for example --spill-dir /var/lib/kprobe");
+            }
+            (None, Some(_)) => bail!("--spill-bytes is that of --spill-dir: say where records are to wait"),
+            _ => {}
         }
         for (at, Summed(family, _)) in self.aggregate.iter().enumerate() {
             if self.aggregate[..at].iter().any(|Summed(before, _)| before == family) {
@@ -421,6 +504,7 @@ impl Options {
             ("--ring-bytes", self.ring_bytes.is_some()),
             ("--forbid-rung", !self.forbid_rung.is_empty()),
             ("--include-self", self.include_self),
+            ("--count-runs", self.count_runs),
             ("--report", self.report.is_some()),
         ];
         let given: Vec<_> = of_recording.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
@@ -575,6 +659,26 @@ impl Options {
         self.sample.map_or(1, NonZero::get)
     }
 
+    /// Queue of a sink, and what becomes of records that find no room in it.
+    pub(crate) fn queue(&self, sink: &str) -> SinkOptions {
+        /// What waits on disk at most, unless it is said.
+        const SPILL_BYTES: u64 = 1 << 30;
+        let options = SinkOptions::default();
+        let options = match self.queue_bytes {
+            Some(bytes) => options.queue_bytes(bytes.0),
+            None => options,
+        };
+        match (self.when_full, &self.spill_dir) {
+            (Some(WhenFull::Drop), _) => options.policy(Policy::DropNewest),
+            (Some(WhenFull::Block), _) => options.policy(Policy::Block),
+            (_, Some(dir)) => {
+                let max_bytes = self.spill_bytes.map_or(SPILL_BYTES, |bytes| bytes.0 as u64);
+                options.policy(Policy::Spill { dir: dir.join(sink), max_bytes })
+            }
+            _ => options,
+        }
+    }
+
     /// Form of the lines, where it was said; `None` if no lines are wanted.
     pub(crate) fn lines(&self) -> Option<Option<kprobe_sinks::stdout::Form>> {
         match self.output {
@@ -628,13 +732,15 @@ mod tests {
         let above = flags(
             "kprobe-agent --pid 1 --cgroup a --system --from a --demo --probes process --min-duration 1s --sample 2 \
              --minor-faults 2 --syscalls read --aggregate syscall=kind --paths /a --interval 1s --aggregate-keys 2 --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
-             --times wall -o a --capture a --report --stats",
+             --times wall -o a --capture a --queue-bytes 1MiB --when-full drop --spill-dir a --spill-bytes 1MiB --shutdown-within 1s \
+             --metrics 127.0.0.1:1 --count-runs --report --stats",
         );
         let below: Options = toml::from_str(
             "pid = [2]\ncgroup = \"b\"\nsystem = true\nfrom = \"b\"\ndemo = true\nprobes = [\"sched\"]\npaths = [\"/b\"]\n\
              min-duration = \"2s\"\nsample = 3\nminor-faults = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\naggregate-keys = 3\nring-bytes = 4096\nduration = \"2s\"\n\
              include-self = true\nforbid-rung = [\"raw_tp\"]\noutput = \"json\"\ntimes = \"relative\"\n\
-             output-file = \"b\"\ncapture = \"b\"\nreport = \"json\"\nstats = \"json\"\n",
+             output-file = \"b\"\ncapture = \"b\"\nqueue-bytes = 4096\nwhen-full = \"block\"\nspill-dir = \"b\"\nspill-bytes = 4096\n\
+             shutdown-within = \"2s\"\nmetrics = \"127.0.0.1:2\"\ncount-runs = true\nreport = \"json\"\nstats = \"json\"\n",
         )
         .unwrap_or_default();
         let text = |options: &Options| format!("{options:?}");

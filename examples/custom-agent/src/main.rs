@@ -44,7 +44,7 @@ fn main() -> Result<ExitCode> {
         .build()?;
     let mut child = pipeline.source_mut().spawn(&mut command)?;
     let mut troubles = Vec::new();
-    pipeline.drive(|| has_ended(&mut child), |trouble| troubles.push(trouble.to_string()))?;
+    pipeline.drive(|_| has_ended(&mut child), |trouble| troubles.push(trouble.to_string()))?;
     let finished = pipeline.finish();
     anyhow::ensure!(troubles.is_empty(), "not every event was printed: {}", troubles.join("; "));
     anyhow::ensure!(finished.ledger.balance == 0, "the books do not balance: {}", finished.ledger);

@@ -30,7 +30,7 @@ use super::{
 /// # -> Result<(), Box<dyn std::error::Error>> {
 /// let table = ProcessTable::new(source.info().boot);
 /// let mut pipeline = Pipeline::builder(source).merge(Default::default()).stage(table).sink(sink).build()?;
-/// let driven = pipeline.drive(|| stop.load(Ordering::Relaxed), |trouble| eprintln!("{trouble}"));
+/// let driven = pipeline.drive(|_| stop.load(Ordering::Relaxed), |trouble| eprintln!("{trouble}"));
 /// // Also if the source failed: what it gave goes to the sinks.
 /// let done = pipeline.finish();
 /// assert_eq!(done.ledger.balance, 0);
@@ -210,7 +210,7 @@ impl<S: Source> Pipeline<S> {
         Ok(step)
     }
 
-    /// Steps until the end. Before each step `stop` is asked. When it says so for the first time the source is stopped, and
+    /// Steps until the end. Before each step `stop` is asked, which may also tell the source something. When it says so for the first time the source is stopped, and
     /// what it still has goes its way; from [`Stop::InTime`] or `true` on as long as the time to shut down allows. Otherwise, also
     /// when the source ends by itself, sinks are waited for however long they take, even one that is gone: keep `stop`
     /// able to say so. `trouble` gets each trouble of a sink as it is told.
@@ -219,14 +219,14 @@ impl<S: Source> Pipeline<S> {
     /// The source could not go on; what it gave before goes its way when the pipeline is finished.
     pub fn drive<T: Into<Stop>>(
         &mut self,
-        mut stop: impl FnMut() -> T,
+        mut stop: impl FnMut(&mut S) -> T,
         mut trouble: impl FnMut(&Trouble),
     ) -> Result<(), SourceError> {
         let mut over = never();
         let mut asked = Stop::No;
         loop {
             if asked != Stop::InTime {
-                let now: Stop = stop().into();
+                let now: Stop = stop(&mut self.source).into();
                 if asked == Stop::No && now != Stop::No {
                     self.source.stop();
                 }

@@ -51,7 +51,7 @@ use super::{Batch, Drops, Ledger};
 ///     let table = ProcessTable::new(capture.info().boot);
 ///     fs::create_dir_all("batches")?;
 ///     let mut pipeline = Pipeline::builder(capture).stage(table).sink(Folder("batches".into())).build()?;
-///     pipeline.drive(|| false, |trouble| eprintln!("{trouble}"))?;
+///     pipeline.drive(|_| false, |trouble| eprintln!("{trouble}"))?;
 ///     let done = pipeline.finish();
 ///     println!("{}", done.ledger);
 ///     assert_eq!(done.ledger.balance, 0);

@@ -1,6 +1,6 @@
 //! What this process itself takes of the machine.
 
-use std::{io, mem::MaybeUninit};
+use std::{fmt, io, mem::MaybeUninit};
 
 use rustix::time::{ClockId, Timespec};
 use serde::Serialize;
@@ -29,6 +29,20 @@ pub struct Usage {
     pub peak_rss_bytes: u64,
     /// Threads that there are now.
     pub threads: u64,
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu_ns, user_ns, system_ns, rss_bytes, peak_rss_bytes, threads } = *self;
+        let seconds = |ns: u64| format!("{}.{:03} s", ns / 1_000_000_000, ns / 1_000_000 % 1000);
+        let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes >> 10 & 1023) * 10 >> 10);
+        let (cpu, user, system) = (seconds(cpu_ns), seconds(user_ns), seconds(system_ns));
+        let (resident, peak) = (mib(rss_bytes), mib(peak_rss_bytes));
+        write!(
+            f,
+            "{cpu} of CPU time ({user} user, {system} system), {resident} resident ({peak} at most), {threads} threads"
+        )
+    }
 }
 
 /// What this process takes of the machine. Reads `/proc` and asks two clocks; meant for once in a second or so.
@@ -106,6 +120,20 @@ mod tests {
         }
         let error = Status::parse("").unwrap_err().to_string();
         assert!(error.contains("\"VmRSS: (no such line)\"") && error.contains("VmHWM in kB"), "{error}");
+    }
+
+    #[test]
+    fn for_people() {
+        let usage = Usage {
+            cpu_ns: 12_345_678_901,
+            user_ns: 12_000_000_000,
+            system_ns: 345_678_901,
+            rss_bytes: 10 << 20 | 512 << 10,
+            peak_rss_bytes: 11 << 20,
+            threads: 4,
+        };
+        let expected = "12.345 s of CPU time (12.000 s user, 0.345 s system), 10.5 MiB resident (11.0 MiB at most), 4 threads";
+        assert_eq!(usage.to_string(), expected);
     }
 
     #[test]

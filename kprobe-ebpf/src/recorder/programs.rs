@@ -177,6 +177,11 @@ impl ProgramRun {
         }
     }
 
+    /// There is more to say than that nobody counted.
+    fn says_something(&self) -> bool {
+        self.run_count.is_some() || self.recursion_misses.is_some_and(|misses| misses > 0) || self.error.is_some()
+    }
+
     /// Nanoseconds of a run in the mean, if one was counted.
     #[must_use]
     pub fn mean_ns(&self) -> Option<u64> {
@@ -211,17 +216,21 @@ impl fmt::Display for Counting {
 }
 
 impl fmt::Display for ProgramStats {
-    /// A table for people.
+    /// A table for people, of the programs that there is something to say of.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut programs: Vec<_> = self.programs.iter().filter(|program| program.says_something()).collect();
         if self.counting != Counting::On {
-            writeln!(f, "{}", self.counting)?;
+            write!(f, "{}", self.counting)?;
+            if programs.is_empty() {
+                return Ok(());
+            }
+            writeln!(f)?;
         }
         write!(
             f,
             "{:<28} {:>12} {:>12} {:>10} {:>8} for",
             "program", "runs", "time in us", "mean in ns", "skipped"
         )?;
-        let mut programs: Vec<_> = self.programs.iter().collect();
         programs.sort_by_key(|program| std::cmp::Reverse(program.run_time_ns));
         let or_dash =
             |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());

@@ -74,7 +74,7 @@ fn three_sinks() {
     let mut child = pipeline.source_mut().spawn(&mut workload(&format!("getppid {all} 1"))).unwrap();
     let mut ended = || !matches!(child.try_wait(), Ok(None));
     let mut told = Vec::new();
-    let stop = || if ended() { Stop::AtLeisure } else { Stop::No };
+    let stop = |_: &mut _| if ended() { Stop::AtLeisure } else { Stop::No };
     pipeline.drive(stop, |trouble| told.push(trouble.to_string())).unwrap();
     let done = pipeline.finish();
     assert!(child.wait().unwrap().success());

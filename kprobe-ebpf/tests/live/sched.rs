@@ -79,7 +79,12 @@ fn switches_with_a_signal_pending() {
     let count = times(2000);
     let builder = Recorder::builder().probe(Sched::default()).ring_bytes(64 << 20).filter(Filter::none());
     let mut recording = Recording::start(builder);
-    let mut workload = recording.spawn(&format!("signalled {count}"));
+    // Before 6.1 and from 6.15 on the kernel says so itself; from 6.6 on another thread does not always go first, so that
+    // only there it can be brought about. One that just runs is no good neighbour otherwise: in a guest with 7.2 the timer of
+    // a CPU that nothing else interrupts was seen to have stopped.
+    let release = kprobe_ebpf::host::kernel_release().unwrap();
+    let hits = in_vm() && release.at_least(6, 1) && !release.at_least(6, 6);
+    let mut workload = recording.spawn(&format!("signalled {count} {}", u8::from(hits)));
     let tid: u32 = workload.line().parse().unwrap();
     let (voluntary, involuntary) = settled(&mut recording, tid);
     let until = kprobe_ebpf::host::clocks().monotonic_ns;
@@ -96,11 +101,8 @@ fn switches_with_a_signal_pending() {
         "{blocked} {runnable}, {voluntary} {involuntary}"
     );
     assert!(blocked > 0 && blocked <= voluntary, "{blocked} {runnable}, {voluntary} {involuntary}");
-    // Before 6.1 and from 6.15 on the kernel says so itself; from 6.6 on the other one is not always preferred.
-    let release = kprobe_ebpf::host::kernel_release().unwrap();
     // One that hardly got the CPU has had too few chances.
-    let must_hit = in_vm() && blocked >= 100 && release.at_least(6, 1) && !release.at_least(6, 6);
-    assert!(blocked < voluntary || !must_hit, "{blocked} {runnable}, {voluntary} {involuntary}");
+    assert!(blocked < voluntary || !hits || blocked < 100, "{blocked} {runnable}, {voluntary} {involuntary}");
 }
 
 /// Voluntary and involuntary switches of a thread that waits for the test and will not run before that.

@@ -45,7 +45,7 @@ pub fn run(text: &str) -> ! {
         "busy-threads" => life::busy_threads(arg(0)),
         "thread-by-thread" => life::thread_by_thread(),
         "ping-pong" => sched::ping_pong(arg(0)),
-        "signalled" => sched::signalled(arg(0)),
+        "signalled" => sched::signalled(arg(0), arg(1) != 0),
         "naps" => sched::naps(arg(0)),
         "moves" => sched::moves(arg(0)),
         "faults" => memory::faults(),

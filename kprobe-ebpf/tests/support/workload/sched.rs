@@ -29,9 +29,9 @@ pub fn ping_pong(rounds: u64) {
 }
 
 /// A child sleeps `count` times, and has a signal at another moment each time, so that it is often when it is just about to give up
-/// its CPU. (`nanosleep` does not look whether there is one before it does.) Another one never sleeps and is preferred, so it has
-/// the CPU then. Then the first waits until the test has looked at it.
-pub fn signalled(count: u64) {
+/// its CPU. (`nanosleep` does not look whether there is one before it does.) Another one, if there is to be one, never sleeps and is
+/// preferred, so it has the CPU then. Then the first waits until the test has looked at it.
+pub fn signalled(count: u64, beside_another: bool) {
     extern "C" fn comes(_: i32) {}
     sys::pin_to(sys::cpus()[0]);
     let child = sys::fork(|| {
@@ -59,6 +59,9 @@ pub fn signalled(count: u64) {
         println!("{}", sys::pid());
         wait();
     });
+    if !beside_another {
+        return assert_eq!(sys::wait_for(child), 0);
+    }
     let spins = sys::fork(|| {
         // If something goes wrong nobody is left to end it.
         sys::must(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG.into(), libc::SIGKILL.into(), 0, 0, 0, 0]);

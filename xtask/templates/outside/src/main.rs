@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (info, registry) = (capture.info().clone(), Registry::builtin());
     let lines = JsonSink::new(std::io::sink(), &info, &registry);
     let mut pipeline = Pipeline::builder(capture).stage(ProcessTable::new(info.boot)).sink(lines).build()?;
-    pipeline.drive(|| false, |trouble| eprintln!("{trouble}"))?;
+    pipeline.drive(|_| false, |trouble| eprintln!("{trouble}"))?;
     let ledger = pipeline.finish().ledger;
     assert_eq!(ledger.balance, 0, "{ledger}");
     println!("{} events", ledger.sinks[0].delivered);
