@@ -2,6 +2,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::delivery::reason;
+
 /// The books: what became of every record.
 ///
 /// In every row and from row to row, what came in equals what went out: submitted = delivered + lost + dropped +
@@ -175,6 +177,9 @@ impl StageRow {
 }
 
 impl SinkRow {
+    /// Why a pipeline drops records in front of a sink; a sink has reasons of its own beside these.
+    pub const REASONS: [&'static str; 7] = reason::ALL;
+
     /// Everything that can have become of a record; equal to `received` and `recovered` together.
     #[must_use]
     pub fn accounted(&self) -> u64 {

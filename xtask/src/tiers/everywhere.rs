@@ -26,9 +26,16 @@ pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
     }
     session.command("clippy", &mut clippy());
     session.tests("unit, integration and doc tests", cargo().args(["test", "--workspace", "--no-fail-fast"]));
+    // What no other package of the workspace asks for, and then all together.
+    session.tests(
+        "kprobe-sinks with all features",
+        cargo().args(["test", "--package", "kprobe-sinks", "--all-features", "--no-fail-fast"]),
+    );
     session.command(
         "docs",
-        cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+        cargo()
+            .args(["doc", "--workspace", "--all-features", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
     );
     session.check("I1: the kernel programs compile kprobe-core's ABI", invariants::i1);
     let mut skipped = Vec::new();

@@ -58,8 +58,13 @@ pub(super) fn outside() -> Result<String> {
 }
 
 /// Where whole programs are shown.
-const SHOWN: [&str; 4] =
-    ["README.md", "docs/src/embedding.md", "docs/src/self-observation.md", "docs/src/writing-a-sink.md"];
+const SHOWN: [&str; 5] = [
+    "README.md",
+    "docs/src/embedding.md",
+    "docs/src/metrics.md",
+    "docs/src/self-observation.md",
+    "docs/src/writing-a-sink.md",
+];
 
 /// Puts every whole program of the documentation into `examples`; how many there are.
 fn programs(examples: &Path) -> Result<usize> {

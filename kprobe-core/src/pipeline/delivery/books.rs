@@ -81,6 +81,9 @@ pub(crate) mod reason {
     pub(crate) const SPILL_IO: &str = "spill_io";
     /// It was in the spill, and could not be read again.
     pub(crate) const SPILL_DAMAGED: &str = "spill_damaged";
+
+    pub(crate) const ALL: [&str; 7] =
+        [QUEUE_FULL, CLOSED, FAILED, SHUTDOWN, SPILL_FULL, SPILL_IO, SPILL_DAMAGED];
 }
 
 impl Books {

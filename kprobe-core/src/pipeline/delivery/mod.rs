@@ -32,6 +32,7 @@ mod outlet;
 mod spiller;
 mod worker;
 
+pub(super) use books::reason;
 pub use options::{Policy, Retry, SinkOptions};
 pub(super) use outlet::{Ears, Outlet};
 
