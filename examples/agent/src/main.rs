@@ -77,7 +77,10 @@ impl Run {
             Err(why) if cli::cannot_record_here(&why) => {
                 let capture = CaptureReader::new(SHIPPED, "the shipped capture")?;
                 say(format_args!("cannot record here: {why:#}"));
-                say(format_args!("playing the shipped capture, recorded on kernel {}", capture.info().kernel));
+                say(format_args!(
+                    "playing the shipped capture, recorded on kernel {}",
+                    capture.info().kernel
+                ));
                 say(format_args!("to go live run the same as root"));
                 self.play(capture)
             }

@@ -476,7 +476,9 @@ impl Options {
                 bail!("--spill-dir is that of --when-full spill: leave one of the two out");
             }
             (None, _) if self.when_full == Some(WhenFull::Spill) => {
-                bail!("--when-full spill needs a directory: add --spill-dir, for example --spill-dir /var/lib/kprobe");
+                bail!(
+                    "--when-full spill needs a directory: add --spill-dir, for example --spill-dir /var/lib/kprobe"
+                );
             }
             (None, Some(_)) => bail!("--spill-bytes is that of --spill-dir: say where records are to wait"),
             _ => {}

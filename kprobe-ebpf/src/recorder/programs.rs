@@ -179,7 +179,9 @@ impl ProgramRun {
 
     /// There is more to say than that nobody counted.
     fn says_something(&self) -> bool {
-        self.run_count.is_some() || self.recursion_misses.is_some_and(|misses| misses > 0) || self.error.is_some()
+        self.run_count.is_some()
+            || self.recursion_misses.is_some_and(|misses| misses > 0)
+            || self.error.is_some()
     }
 
     /// Nanoseconds of a run in the mean, if one was counted.
