@@ -20,7 +20,7 @@ use clap::{Parser, error::ErrorKind};
 use kprobe_core::{
     capture::CaptureWriter,
     event::Registry,
-    pipeline::{Finished, Only, Pipeline, PipelineBuilder, Source, Trouble},
+    pipeline::{Finished, Only, Pipeline, PipelineBuilder, Source, StreamInfo, Trouble},
     process::ProcessTable,
 };
 use kprobe_ebpf::{
@@ -115,11 +115,20 @@ impl fmt::Display for IrqTable {
     }
 }
 
+/// The report, if it is wanted, and what is off in any case.
+///
+/// # Errors
+/// Nothing is recorded at all.
+pub(crate) fn tell(form: Option<Form>, report: &Report) -> anyhow::Result<()> {
+    show(form, report)?;
+    note_what_is_off(report)
+}
+
 /// One line for each family of which something is not recorded.
 ///
 /// # Errors
 /// Nothing is recorded at all.
-pub(crate) fn note_what_is_off(report: &Report) -> anyhow::Result<()> {
+fn note_what_is_off(report: &Report) -> anyhow::Result<()> {
     let mut off: BTreeMap<&str, Vec<&ProbeReport>> = BTreeMap::new();
     for probe in report.probes.iter().filter(|probe| probe.rung.is_none()) {
         off.entry(probe.probe.split('.').next().unwrap_or_default()).or_default().push(probe);
@@ -140,6 +149,13 @@ pub(crate) fn note_what_is_off(report: &Report) -> anyhow::Result<()> {
 pub(crate) fn cannot_record_here(error: &anyhow::Error) -> bool {
     use AttachError::{Btf, Capability, Kernel, Lockdown};
     matches!(error.downcast_ref(), Some(Capability { .. } | Kernel { .. } | Lockdown | Btf(_)))
+}
+
+/// Why the demonstration is not live, and what it is instead.
+pub(crate) fn say_why_not_live(why: &anyhow::Error, played: &StreamInfo) {
+    say(format_args!("cannot record here: {why:#}"));
+    say(format_args!("playing the shipped capture, recorded on kernel {}", played.kernel));
+    say(format_args!("to go live run the same as root"));
 }
 
 /// What goes wrong at sinks: each trouble is said once, however many batches meet it.
@@ -467,7 +483,7 @@ mod tests {
         while run.step()?.end.is_none() {}
         let mut finished = run.finish();
         let row = ProbeRow { probe: "syscall".to_owned(), cpu: None, submitted: 0, lost: 5, sampled_out: 0 };
-        let cost = Cost::of(None, false)?;
+        let cost = Cost::of(None, &Options::default())?;
         assert_eq!(Troubles::default().settle(None, &finished, &cost)?, 0);
         finished.ledger = Ledger::new(vec![row], Vec::new(), Vec::new());
         assert_eq!(Troubles::default().settle(None, &finished, &cost)?, INCOMPLETE);

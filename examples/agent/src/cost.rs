@@ -1,20 +1,24 @@
 //! What the agent itself takes of the machine: with the ledger, and as metrics.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{SocketAddr, TcpListener},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kprobe_core::pipeline::{Ledger, Monitor};
 use kprobe_ebpf::{CountRuns, ProgramStats, ProgramWatch, host};
 use kprobe_sinks::prometheus::{Endpoint, Server};
 use serde::Serialize;
 
-use crate::options::Options;
+use crate::{cli::say, options::Options};
 
 /// Of this process and its kernel programs.
 #[derive(Debug)]
 pub(crate) struct Cost {
     programs: Option<ProgramWatch>,
     _counting: Option<CountRuns>,
+    listener: Option<TcpListener>,
 }
 
 /// The books, and what it took to keep them.
@@ -28,13 +32,16 @@ pub(crate) struct Stats<'a> {
 }
 
 impl Cost {
-    /// Has the kernel count from now on, if it is to.
+    /// Has the kernel count from now on, if it is to, and listens where metrics are to be served.
     ///
     /// # Errors
-    /// That is not allowed.
-    pub(crate) fn of(programs: Option<ProgramWatch>, count_runs: bool) -> Result<Self> {
-        let counting = count_runs.then(CountRuns::start).transpose()?;
-        Ok(Self { programs, _counting: counting })
+    /// One of them cannot be.
+    pub(crate) fn of(programs: Option<ProgramWatch>, options: &Options) -> Result<Self> {
+        let counting = options.count_runs.then(CountRuns::start).transpose()?;
+        let listen = |address: SocketAddr| {
+            TcpListener::bind(address).with_context(|| format!("cannot serve metrics on {address}"))
+        };
+        Ok(Self { programs, _counting: counting, listener: options.metrics.map(listen).transpose()? })
     }
 
     /// What is shown with `--stats`.
@@ -43,9 +50,9 @@ impl Cost {
         Ok(Stats { ledger, usage: host::usage()?, programs })
     }
 
-    /// Serves metrics where the options say, until the server is dropped.
-    pub(crate) fn serve(&self, options: &Options, monitor: Monitor) -> Result<Option<Server>> {
-        let Some(address) = options.metrics else { return Ok(None) };
+    /// Serves metrics of this pipeline, until the server is dropped.
+    pub(crate) fn serve(&mut self, monitor: Monitor) -> Result<Option<Server>> {
+        let Some(listener) = self.listener.take() else { return Ok(None) };
         let programs = self.programs.clone();
         let endpoint = Endpoint::new(monitor).before_each_scrape(move || {
             if let Ok(usage) = host::usage() {
@@ -55,7 +62,9 @@ impl Cost {
                 kprobe_ebpf::metrics::publish_programs(&programs.stats());
             }
         });
-        Ok(Some(endpoint.start(address)?))
+        let server = endpoint.start_on(listener)?;
+        say(format_args!("metrics on http://{}/metrics", server.address()));
+        Ok(Some(server))
     }
 }
 

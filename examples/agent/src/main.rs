@@ -76,12 +76,7 @@ impl Run {
             }
             Err(why) if cli::cannot_record_here(&why) => {
                 let capture = CaptureReader::new(SHIPPED, "the shipped capture")?;
-                say(format_args!("cannot record here: {why:#}"));
-                say(format_args!(
-                    "playing the shipped capture, recorded on kernel {}",
-                    capture.info().kernel
-                ));
-                say(format_args!("to go live run the same as root"));
+                cli::say_why_not_live(&why, capture.info());
                 self.play(capture)
             }
             Err(why) => Err(why),
@@ -90,15 +85,13 @@ impl Run {
 
     fn attach(&self, filter: Filter) -> Result<Recorder<impl Sized + use<>>> {
         let recorder = self.options.recorder(filter)?.attach()?;
-        cli::show(self.options.report, recorder.report())?;
-        cli::note_what_is_off(recorder.report())?;
-        Ok(recorder)
+        cli::tell(self.options.report, recorder.report()).map(|()| recorder)
     }
 
     fn record<P>(&self, mut recorder: Recorder<P>, command: Option<Command>, to: Destination) -> Result<u8> {
         let registry = recorder.registry().clone();
         let irqs = recorder.irq_counters();
-        let cost = Cost::of(Some(recorder.program_watch()), self.options.count_runs)?;
+        let mut cost = Cost::of(Some(recorder.program_watch()), &self.options)?;
         // Emptied and written when the command has been started: until then nothing is lost if something fails.
         let outputs = Outputs::open(&self.options, &self.signals, to)?;
         let mut start = |mut command: Command| {
@@ -109,27 +102,28 @@ impl Run {
         let builder = Pipeline::builder(recorder).merge(Merge::default());
         let pipeline = outputs.begin(&self.options, builder, &registry);
         let reload = |recorder: &mut Recorder<P>| self.reload.as_ref().map(|reload| reload.apply(recorder));
-        let driven = pipeline.and_then(|pipeline| self.drive(pipeline, &cost, child.as_mut(), reload));
+        let driven = pipeline.and_then(|pipeline| self.drive(pipeline, &mut cost, child.as_mut(), reload));
         let status = child.as_mut().map(|child| cli::wait(child, &self.signals)).transpose()?;
         irqs.map_or(Ok(()), |irqs| cli::show(self.options.stats, &cli::IrqTable::of(&irqs)))?;
         driven.map(|code| status.map_or(code, cli::code_of))
     }
 
     fn play(&self, capture: CaptureReader<impl std::io::Read>) -> Result<u8> {
+        let mut cost = Cost::of(None, &self.options)?;
         let outputs = Outputs::open(&self.options, &self.signals, Destination::Stdout)?;
         let pipeline = outputs.begin(&self.options, Pipeline::builder(capture), &Registry::builtin())?;
-        self.drive(pipeline, &Cost::of(None, false)?, None, |_| None)
+        self.drive(pipeline, &mut cost, None, |_| None)
     }
 
     /// Until the source ends, the command has ended, the time is over, or a signal comes.
     fn drive<S: Source>(
         &self,
         mut pipeline: Pipeline<S>,
-        cost: &Cost,
+        cost: &mut Cost,
         mut child: Option<&mut Child>,
         mut reload: impl FnMut(&mut S) -> Option<Result<Vec<String>>>,
     ) -> Result<u8> {
-        let served = cost.serve(&self.options, pipeline.monitor())?;
+        let served = cost.serve(pipeline.monitor())?;
         self.signals.begin(self.options.duration.map(|span| span.0));
         let mut ended = || child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
         let stop = |source: &mut S| {

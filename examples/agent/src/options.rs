@@ -470,6 +470,13 @@ impl Options {
                 "{name} is that of --aggregate: say what is to be summed up, for example --aggregate syscall=subject"
             );
         }
+        if let Some(address) = self.metrics.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            let port = address.port();
+            bail!(
+                "--metrics {address}: other machines can reach it, and whoever reaches it may ask: expected an address of this \
+                 machine alone, such as 127.0.0.1:{port} or [::1]:{port}"
+            );
+        }
         let spills = matches!(self.when_full, None | Some(WhenFull::Spill));
         match (&self.spill_dir, self.spill_bytes) {
             (Some(_), _) if !spills => {

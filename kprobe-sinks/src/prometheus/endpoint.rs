@@ -101,13 +101,20 @@ impl Endpoint {
     /// # Errors
     /// See [`StartError`].
     pub fn start(self, address: SocketAddr) -> Result<Server, StartError> {
-        if !self.remote && !is_loopback(address.ip()) {
-            return Err(StartError::NotLoopback(address));
-        }
-        let listen = |error| StartError::Listen { address, error };
-        let listener = TcpListener::bind(address).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        // Before it can be reached.
+        self.check(address)?;
+        let listener = TcpListener::bind(address).map_err(|error| StartError::Listen { address, error })?;
+        self.start_on(listener)
+    }
+
+    /// Begins to serve whoever connects there: for a program that must know early whether it can, before it has a pipeline.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_on(self, listener: TcpListener) -> Result<Server, StartError> {
+        let address = listener.local_addr().map_err(StartError::Begin)?;
+        self.check(address)?;
+        listener.set_nonblocking(true).map_err(StartError::Begin)?;
         let scrape = Arc::new(Scrape::new(self.hook));
         let (alive, stop) = oneshot::channel();
         let (tell, begun) = mpsc::channel();
@@ -140,6 +147,13 @@ impl Endpoint {
         let thread = Builder::new().name("kp-metrics".to_owned()).spawn(run).map_err(StartError::Begin)?;
         begun.recv().unwrap_or_else(|gone| Err(io::Error::other(gone))).map_err(StartError::Begin)?;
         Ok(Server { address, scrape, alive: Some(alive), thread: Some(thread) })
+    }
+
+    fn check(&self, address: SocketAddr) -> Result<(), StartError> {
+        match self.remote || is_loopback(address.ip()) {
+            true => Ok(()),
+            false => Err(StartError::NotLoopback(address)),
+        }
     }
 }
 

@@ -36,7 +36,7 @@
 //!         .before_each_scrape(|| facade::gauge!("my_agent_rules").set(3))
 //!         .start("127.0.0.1:0".parse()?)?;
 //!     eprintln!("http://{}/metrics", server.address());
-//!     pipeline.drive(|| false, |trouble| eprintln!("{trouble}"))?;
+//!     pipeline.drive(|_| false, |trouble| eprintln!("{trouble}"))?;
 //!     server.finished(&pipeline.finish());
 //! #     use std::io::{Read, Write};
 //! #     let mut asks = std::net::TcpStream::connect(server.address())?;

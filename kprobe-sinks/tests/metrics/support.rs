@@ -136,7 +136,7 @@ pub(crate) fn running(add: impl FnOnce(PipelineBuilder<Feed>) -> PipelineBuilder
     let (monitor, stop) = (pipeline.monitor(), Arc::new(AtomicBool::new(false)));
     let stops = Arc::clone(&stop);
     let thread = spawn(move || {
-        pipeline.drive(|| stops.load(Ordering::Relaxed), |_| ()).unwrap();
+        pipeline.drive(|_| stops.load(Ordering::Relaxed), |_| ()).unwrap();
         pipeline.finish()
     });
     Running { monitor, feed, stop, thread }

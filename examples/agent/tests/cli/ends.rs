@@ -196,3 +196,47 @@ fn a_second_signal() {
         drop(reader);
     }
 }
+
+/// What a reader did not take waits on disk, and goes first the next time.
+#[test]
+fn a_reader_that_does_not_read_until_the_next_time() {
+    let folder = open_folder();
+    let spill = folder.path().join("spill");
+    let args = ["--spill-dir", spill.to_str().unwrap(), "--queue-bytes", "16KiB"];
+    let (running, reader) = stalled_with(folder.path(), &args);
+    // The capture is short, and all of it is read meanwhile.
+    wait_until("records on disk", || {
+        std::fs::read_dir(spill.join("output")).is_ok_and(|files| files.count() > 1)
+    });
+    let demo = folder.path().join("demo.kcap");
+    std::fs::write(&demo, DEMO).unwrap();
+    let other = |args: &[&str]| {
+        let mut command = agent(["--stats=json", "-o", "out.json", "--from", "demo.kcap", "--spill-dir"]);
+        run(command.arg(&spill).args(args).current_dir(folder.path()))
+    };
+    let refused = other(&[]).exits(2);
+    assert!(refused.stderr.contains(&format!("in use by process {}", running.pid())), "{}", refused.stderr);
+    running.signal(Signal::TERM);
+    let output = running.finish().exits(1);
+    drop(reader);
+    let sink = |output: &Output| {
+        let line =
+            output.stderr.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{output:?}"));
+        let ledger: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(ledger["balance"], 0, "{ledger}");
+        ledger["sinks"][0].clone()
+    };
+    let held = sink(&output)["held"].as_u64().unwrap_or_else(|| panic!("{}", output.stderr));
+    assert!(held > 0, "{}", output.stderr);
+
+    let output = other(&[]).exits(0);
+    let row = sink(&output);
+    assert_eq!(row["recovered"], held, "{row}");
+    let text = std::fs::read_to_string(folder.path().join("out.json")).unwrap();
+    let lines = text.lines().filter(|line| !line.contains("\"meta.")).count() as u64;
+    assert_eq!(lines, row["delivered"], "{row}");
+    assert!(lines > held - held / 50, "{lines} {held}");
+    let left = std::fs::read_dir(spill.join("output")).unwrap().count();
+    // The lock, how far it was read, and the segment that was written last.
+    assert!(left <= 3, "{left} files are left of nothing");
+}

@@ -44,6 +44,26 @@ fn no_target() {
 }
 
 #[test]
+fn queues_and_metrics() {
+    check(
+        &["--when-full", "spill"],
+        "--when-full spill needs a directory: add --spill-dir, for example --spill-dir /var/lib/kprobe",
+    );
+    check(
+        &["--when-full", "drop", "--spill-dir", "x"],
+        "--spill-dir is that of --when-full spill: leave one of the two out",
+    );
+    check(&["--spill-bytes", "1MiB"], "--spill-bytes is that of --spill-dir: say where records are to wait");
+    for address in ["0.0.0.0:9464", "[::]:9464", "[::ffff:192.0.2.1]:9464"] {
+        let expected = format!(
+            "--metrics {address}: other machines can reach it, and whoever reaches it may ask: expected an address of this \
+             machine alone, such as 127.0.0.1:9464 or [::1]:9464"
+        );
+        check(&["--metrics", address], &expected);
+    }
+}
+
+#[test]
 fn two_targets() {
     for (args, code, names) in [
         (&["--pid", "1", "--system"][..], COULD_NOT_START, "--pid and --system"),

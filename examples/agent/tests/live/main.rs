@@ -11,7 +11,9 @@ mod command;
 mod demo;
 mod gate;
 mod limits;
+mod metrics;
 mod off;
+mod reload;
 mod replay;
 mod signals;
 mod strace;
@@ -68,6 +70,8 @@ fn main() {
         limits::trials(),
         aggregates::trials(),
         off::trials(),
+        metrics::trials(),
+        reload::trials(),
         strace::trials(),
     ];
     let mut arguments = Arguments::from_args();

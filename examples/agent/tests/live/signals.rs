@@ -27,7 +27,7 @@ fn settled(output: &Output) {
 }
 
 fn while_a_process_is_recorded() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut gate = Gate::closed("exit 0");
         let mut command = agent(["--stats=json", "--pid", &gate.tgid().to_string()]);
         let running = Running::start(&mut command).wait_until_running();

@@ -191,6 +191,16 @@ impl Running {
         self
     }
 
+    /// Likewise of standard error.
+    pub fn wait_for_error(&mut self, text: &str) -> &str {
+        self.stderr.as_mut().unwrap().wait_for(text)
+    }
+
+    /// Of standard error what was looked at.
+    pub fn errors(&self) -> &str {
+        &self.stderr.as_ref().unwrap().read
+    }
+
     /// Waits until nothing is recorded any more, of an agent that writes events to standard error.
     pub fn wait_until_recorded(&mut self) {
         self.stderr.as_mut().unwrap().wait_for("meta.end");

@@ -24,6 +24,8 @@ pub(super) struct Entries {
     dropped: Drops,
     /// What the sink says of those given, if it counts for itself.
     tally: Option<Tally>,
+    /// The same when it was flushed the last time.
+    flushed_tally: Option<Tally>,
     /// Those that an earlier run left on disk for this one.
     recovered: u64,
     /// Of those not settled, the ones that are on disk.
@@ -189,13 +191,24 @@ impl Entries {
             self.delivered += self.given - self.settled;
         }
         self.settled = self.given;
+        self.flushed_tally.clone_from(&self.tally);
+    }
+
+    /// What is kept on disk is what was not flushed, whatever a sink has done with it: it gets that again.
+    fn take_back(&mut self) {
+        if self.tally.is_some() {
+            self.tally = Some(self.flushed_tally.clone().unwrap_or_default());
+        }
     }
 
     /// Nothing given so far will be flushed any more.
     pub(super) fn give_up(&mut self, reason: &str) {
-        // What is kept still waits, whoever it was given to.
-        if self.closed || self.keeps {
+        if self.closed {
             return;
+        }
+        // What is kept still waits, whoever it was given to.
+        if self.keeps {
+            return self.take_back();
         }
         self.dirty = false;
         self.drop_for(reason, self.unsettled());
@@ -208,6 +221,9 @@ impl Entries {
             self.health = Health::Ended("it was time to end".to_owned());
         }
         if !self.closed {
+            if self.keeps {
+                self.take_back();
+            }
             let open = self.waiting + self.unsettled();
             let rest = open.saturating_sub(self.kept);
             self.drop_for(reason, rest);

@@ -32,8 +32,9 @@ pub enum Policy {
     DropNewest,
     /// It waits on disk, and all that come after it, until the sink takes them, in their order. What waits survives the end of
     /// the program, a `kill -9` included, and goes first the next time; see [`Spill`](crate::spill::Spill). Dropped is
-    /// what has no room there either (`spill_full`), what the disk does not take (`spill_io`), and what comes faster than the
-    /// disk takes it (`queue_full`).
+    /// what has no room there either (`spill_full`), what the disk does not take (`spill_io`), and of a live source what comes
+    /// faster than the disk takes it (`queue_full`); any other source waits for the disk. What a sink was doing when the pipeline
+    /// ended it gets again.
     Spill {
         /// A directory of this sink alone; made if it is not there.
         dir: PathBuf,

@@ -109,7 +109,12 @@ impl Outlet {
         Ok(Self {
             name,
             keeps,
-            waits: options.policy.as_ref().map_or(waits, |policy| *policy == Policy::Block),
+            waits: match options.policy {
+                Some(Policy::Block) => true,
+                Some(Policy::DropNewest) => false,
+                // For the disk.
+                Some(Policy::Spill { .. }) | None => waits,
+            },
             ends_pipeline: options.ends_pipeline,
             budget: Budget::new(options.queue_bytes),
             queue,
