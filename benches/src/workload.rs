@@ -182,7 +182,7 @@ fn paced(per_second: u32, millis: u32) -> Result<Paced> {
     let mut next = clock_gettime(ClockId::Monotonic);
     for _ in 0..millis {
         calls(share - 1);
-        next = next + Timespec::try_from(MILLISECOND)?;
+        next += Timespec::try_from(MILLISECOND)?;
         // Until a time, not for a while: who comes late is early the next time. The C library's may make no call if it is over.
         // SAFETY: reads one timespec, and writes none when it sleeps until a time.
         unsafe {

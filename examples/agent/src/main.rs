@@ -30,12 +30,12 @@ static SHIPPED: &[u8] = include_bytes!("../demo.kcap");
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Ok(cli) => run(cli).map_or_else(|error| cli::failure(&error), ExitCode::from),
+        Ok(cli) => run(&cli).map_or_else(|error| cli::failure(&error), ExitCode::from),
         Err(code) => code,
     }
 }
 
-fn run(cli: Cli) -> Result<u8> {
+fn run(cli: &Cli) -> Result<u8> {
     let check_only = cli.check_config;
     let (options, target) = cli.clone().resolve()?;
     if check_only || options.wants_probe_list() {
@@ -45,7 +45,7 @@ fn run(cli: Cli) -> Result<u8> {
         target.context("nothing to record: give `-- CMD`, --pid, --cgroup, --system, --from or --demo")?;
     // Before anything is attached: from here on every end is an orderly one.
     let signals = Signals::install(cli.config.is_some())?;
-    let run = Run { reload: Reload::of(&cli, &options), options, signals };
+    let run = Run { reload: Reload::of(cli, &options), options, signals };
     match target {
         Target::Capture(path) => run.play(CaptureReader::open(path)?),
         Target::Demo => run.demo(),

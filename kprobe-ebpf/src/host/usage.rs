@@ -35,7 +35,7 @@ impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cpu_ns, user_ns, system_ns, rss_bytes, peak_rss_bytes, threads } = *self;
         let seconds = |ns: u64| format!("{}.{:03} s", ns / 1_000_000_000, ns / 1_000_000 % 1000);
-        let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes >> 10 & 1023) * 10 >> 10);
+        let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes >> 10 & 1023) * 10 / 1024);
         let (cpu, user, system) = (seconds(cpu_ns), seconds(user_ns), seconds(system_ns));
         let (resident, peak) = (mib(rss_bytes), mib(peak_rss_bytes));
         write!(
