@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -132,12 +132,16 @@ const FORMS: [&[&str]; 3] =
     [&["--output", "json"], &["--output", "human", "--times", "wall"], &["--output", "none", "--capture"]];
 const CAPTURES: [&str; 2] = ["examples/agent/demo.kcap", "kprobe-core/tests/data/v1.kcap"];
 
-/// I7: a capture gives the same bytes, whether the agent is optimised or not, and each time it is asked.
-pub(super) fn i7() -> Result<String> {
-    let optimised = |cmd: &mut Command| {
+/// The agent as a release has it.
+pub(super) fn optimised_agent() -> Result<PathBuf> {
+    targets::agent(|cmd: &mut Command| {
         cmd.arg("--release");
-    };
-    let agents = [targets::agent(|_| ())?, targets::agent(optimised)?];
+    })
+}
+
+/// I7: a capture gives the same bytes, whether the agent is optimised or not, and each time it is asked.
+pub(super) fn i7(optimised: Result<PathBuf>) -> Result<String> {
+    let agents = [targets::agent(|_| ())?, optimised?];
     if agents[0] == agents[1] {
         bail!("both builds of the agent are {}", agents[0].display());
     }

@@ -91,7 +91,7 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
     /// How long each fuzz target runs
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 30)]
     fuzz_seconds: u64,
     /// How long the tests on one kernel may take, in seconds
     #[arg(long, default_value_t = 1800)]

@@ -39,13 +39,16 @@ pub(super) fn outside() -> Result<String> {
     fs::copy(repo::root().join("Cargo.lock"), dir.path().join("Cargo.lock"))?;
 
     let programs = programs(&dir.path().join("examples"))?;
-    let mut check = sh::clean(repo::cargo());
-    check.current_dir(dir.path()).args(["check", "--quiet", "--examples", "--target-dir"]);
-    sh::output(check.arg(target.join("outside")))
+    let cargo = |words: &[&str]| {
+        let mut cmd = sh::clean(repo::cargo());
+        cmd.current_dir(dir.path()).args(words).args(["--quiet", "--target-dir"]).arg(target.join("outside"));
+        cmd.env("CARGO_PROFILE_DEV_DEBUG", "none");
+        cmd
+    };
+    // Not only checked: what it compiles is what runs below.
+    sh::output(&mut cargo(&["build", "--bins", "--examples"]))
         .context("a program of the documentation does not compile")?;
-
-    let mut run = sh::clean(repo::cargo());
-    run.current_dir(dir.path()).args(["run", "--quiet", "--target-dir"]).arg(target.join("outside"));
+    let mut run = cargo(&["run"]);
     let said = sh::output(&mut run).context("the crate outside the workspace does not build or run")?;
     let said = said.trim();
     let events: u64 = said.split(' ').next().and_then(|count| count.parse().ok()).with_context(|| {
