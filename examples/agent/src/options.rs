@@ -20,6 +20,7 @@ use kprobe_core::{
 use kprobe_ebpf::{
     Block, By, DEFAULT_RING_BYTES, Filter, Irq, Lock, Memory, Need, Paths, Pipes, Process, Recorder,
     RecorderBuilder, Sched, Security, Syscalls, Tcp, Udp, UnixStreams, Wait, filter::SyscallSet,
+    ring::Pacing,
 };
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -608,6 +609,8 @@ impl Options {
             .probe_with(families.need(Family::Irq, Need::Off), Irq::default().sample(one_in))
             .probe_with(path_need, paths)
             .ring_bytes(self.ring_bytes.map_or(DEFAULT_RING_BYTES, |size| size.0))
+            // Lines for people and files need no sooner.
+            .pacing(Pacing { nap: Duration::from_millis(1), longest_nap: Duration::from_millis(5) })
             .filter(filter.include_self(self.include_self));
         let builder = self.forbid_rung.iter().fold(builder, |builder, rung| builder.forbid_rung(rung));
         let builder =
