@@ -57,7 +57,7 @@ fn of_frames(mut input: Input<'_>) -> Batch {
     let context = input.context();
     let mut buf = BatchBuf::default();
     for record in Frames::new(input.0).flatten() {
-        buf.push_enriched(record, context.clone());
+        buf.push_enriched(record, &context);
     }
     // Once more as they are, torn ones too, without a context.
     buf.frames_mut().extend_from_slice(input.0);
@@ -74,7 +74,7 @@ fn of_kinds(mut input: Input<'_>) -> Batch {
         let mut header = Record::new(&bytes).expect("a record has a header").header();
         header.kind = kind.0;
         bytes[..size_of::<Header>()].copy_from_slice(header.as_bytes());
-        buf.push_enriched(Record::new(&bytes).expect("no record is too long"), context);
+        buf.push_enriched(Record::new(&bytes).expect("no record is too long"), &context);
     }
     buf.take()
 }

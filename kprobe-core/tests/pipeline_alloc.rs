@@ -118,7 +118,7 @@ fn per_batch(stage: &mut impl Stage, records: u64) -> (u64, u64) {
         for n in 0..records {
             let context = Context { container: Some(container.clone()), ..Context::default() };
             let bytes = call(batch * records + n, 0, u32::try_from(n).expect("few"));
-            source.push_enriched(Record::new(&bytes).expect("a record"), context);
+            source.push_enriched(Record::new(&bytes).expect("a record"), &context);
         }
         let whole = source.take();
         let before = ALLOCATIONS.load(Relaxed);

@@ -105,7 +105,7 @@ fn a_frame_without_a_record_is_none() {
     let torn = || {
         let mut buf = kprobe_core::pipeline::BatchBuf::default();
         for (at, one) in calls.iter().enumerate() {
-            buf.push_enriched(Record::new(&one.bytes).expect("a record"), one.context.clone());
+            buf.push_enriched(Record::new(&one.bytes).expect("a record"), &one.context);
             if at == 0 {
                 // A frame of 8 bytes, too short for any record.
                 buf.frames_mut().extend_from_slice(&[8, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);

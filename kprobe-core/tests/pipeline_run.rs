@@ -163,7 +163,7 @@ impl Stage for Thin {
                 *self.row.dropped.entry("thinned".to_owned()).or_default() += 1;
             } else {
                 self.row.delivered += 1;
-                out.push_enriched(one.record, one.context.clone());
+                out.push_enriched(one.record, one.context);
             }
         }
         out.take()
@@ -465,10 +465,10 @@ fn a_context_stays_with_its_record() {
     for _ in 0..2 {
         buf.push(record(0));
         buf.push(record(1));
-        buf.push_enriched(record(2), context("c"));
+        buf.push_enriched(record(2), &context("c"));
         buf.push(record(3));
         kprobe_core::decode::put_frame(buf.frames_mut(), &records[3]);
-        buf.push_enriched(record(4), context("e"));
+        buf.push_enriched(record(4), &context("e"));
         buf.push(record(5));
         assert_eq!(names(&buf.take()), ["", "", "c", "", "", "e", ""]);
     }
@@ -481,7 +481,7 @@ fn only_copies_when_something_has_to_go() {
     let mut batch = |kinds: &[Kind]| {
         for (n, kind) in kinds.iter().enumerate() {
             let bytes = record(Header { ktime_ns: n as u64, ..Header::default() }, *kind, &n);
-            buf.push_enriched(Record::new(&bytes).expect("a record"), context(&n.to_string()));
+            buf.push_enriched(Record::new(&bytes).expect("a record"), &context(&n.to_string()));
         }
         buf.take()
     };

@@ -67,7 +67,7 @@ fn batches() -> impl Strategy<Value = Batch> {
                 match part {
                     Part::Enriched(record, context) => {
                         let context = contexts[context % contexts.len()].clone();
-                        buf.push_enriched(Record::new(&record).expect("a record"), context);
+                        buf.push_enriched(Record::new(&record).expect("a record"), &context);
                     }
                     Part::Plain(record) => buf.push(Record::new(&record).expect("a record")),
                     Part::Frames(bytes) => buf.frames_mut().extend_from_slice(&bytes),
@@ -159,7 +159,7 @@ fn contexts_that_repeat_cost_little() {
             record[..8].copy_from_slice(&(number * 1_000).to_le_bytes());
             let record = Record::new(&record).expect("a record");
             match with_contexts {
-                true => buf.push_enriched(record, context(number % 3)),
+                true => buf.push_enriched(record, &context(number % 3)),
                 false => buf.push(record),
             }
         }
@@ -181,7 +181,7 @@ fn containers_are_shared_within_a_batch() {
     for comm in [&b"a"[..], b"b"] {
         let context =
             Context { comm: Comm::from_text(comm), container: Some("web".into()), ..Context::default() };
-        buf.push_enriched(Record::new(&[0; 32]).expect("a record"), context);
+        buf.push_enriched(Record::new(&[0; 32]).expect("a record"), &context);
     }
     spill.append(&buf.take()).expect("room");
     let batch = spill.next().expect("readable").expect("a batch");

@@ -146,7 +146,7 @@ fn batch<B: IntoBytes + Immutable>(kind: Kind, mut body: impl FnMut(&Header, &mu
             container: (numbers.below(2) == 0).then(|| Arc::clone(&container)),
             ..Context::default()
         };
-        buf.push_enriched(record, context);
+        buf.push_enriched(record, &context);
     }
     buf.take()
 }

@@ -2,7 +2,7 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
-use super::StreamInfo;
+use super::{Contexts, StreamInfo};
 use crate::{
     decode::{FrameError, Frames, Record, put_frame},
     event::{Comm, ProcessKey, Tgid},
@@ -13,7 +13,7 @@ use crate::{
 pub struct Batch {
     bytes: Bytes,
     /// One for each record, discarded ones not counted; or for the first of them, or none at all.
-    contexts: Option<Arc<Vec<Context>>>,
+    contexts: Option<Arc<Contexts>>,
     label: Option<Label>,
     /// Of records and of frames without one, if it is known.
     count: Option<u64>,
@@ -68,7 +68,7 @@ pub struct Enriched<'a> {
     pub context: &'a Context,
 }
 
-static NO_CONTEXT: Context = Context {
+pub(super) static NO_CONTEXT: Context = Context {
     comm: Comm::new([0; 16]),
     other_comm: Comm::new([0; 16]),
     process: None,
@@ -83,7 +83,7 @@ impl Batch {
     }
 
     /// The same records, with `contexts` in their order.
-    pub(crate) fn with_contexts(self, contexts: Vec<Context>) -> Self {
+    pub(crate) fn with_contexts(self, contexts: Contexts) -> Self {
         Self { contexts: (!contexts.is_empty()).then(|| Arc::new(contexts)), ..self }
     }
 
@@ -121,13 +121,12 @@ impl Batch {
     pub(crate) fn cost(&self) -> usize {
         /// What a batch takes besides its records.
         const OVERHEAD: usize = 256;
-        let contexts = self.contexts.as_ref().map_or(0, |contexts| contexts.capacity());
-        OVERHEAD + self.bytes.len() + contexts * size_of::<Context>()
+        OVERHEAD + self.bytes.len() + self.contexts.as_ref().map_or(0, |contexts| contexts.cost())
     }
 
     /// Those of the records that have one.
-    pub(crate) fn contexts(&self) -> &[Context] {
-        self.contexts.as_deref().map_or(&[], Vec::as_slice)
+    pub(crate) fn contexts(&self) -> Option<&Contexts> {
+        self.contexts.as_deref()
     }
 
     /// The frames, shared.
@@ -144,9 +143,14 @@ impl Batch {
 
     /// The records with their contexts.
     pub fn enriched(&self) -> impl Iterator<Item = Result<Enriched<'_>, FrameError>> {
-        let mut contexts = self.contexts().iter();
+        let contexts = self.contexts();
+        let mut at = 0;
         self.records().map(move |record| {
-            record.map(|record| Enriched { record, context: contexts.next().unwrap_or(&NO_CONTEXT) })
+            record.map(|record| {
+                let context = contexts.and_then(|contexts| contexts.get(at)).unwrap_or(&NO_CONTEXT);
+                at += 1;
+                Enriched { record, context }
+            })
         })
     }
 
@@ -169,7 +173,7 @@ impl Batch {
 #[derive(Debug, Default)]
 pub struct BatchBuf {
     bytes: BytesMut,
-    contexts: Vec<Context>,
+    contexts: Contexts,
     /// Bytes whose records have their contexts.
     covered: usize,
     /// A batch was taken that shares its memory with `bytes`.
@@ -223,12 +227,12 @@ impl BatchBuf {
 
     /// Appends a record with its context.
     #[inline]
-    pub fn push_enriched(&mut self, record: Record<'_>, context: Context) {
+    pub fn push_enriched(&mut self, record: Record<'_>, context: &Context) {
         if self.bytes.len() > self.covered {
             self.cover();
         }
         put_frame(&mut self.bytes, record.bytes());
-        self.contexts.push(context);
+        self.contexts.push(record.header().tid, context);
         self.covered = self.bytes.len();
     }
 
@@ -236,7 +240,7 @@ impl BatchBuf {
     #[cold]
     fn cover(&mut self) {
         let records = Frames::new(&self.bytes[self.covered..]).flatten().count();
-        self.contexts.resize(self.contexts.len() + records, Context::default());
+        self.contexts.skip(records);
     }
 
     /// The buffer of frames, for a source that appends whole frames at once.
@@ -262,8 +266,8 @@ impl BatchBuf {
     /// Ends the batch and leaves an empty buffer behind.
     #[must_use]
     pub fn take(&mut self) -> Batch {
-        // The next batch will be about as long, so that its contexts take one allocation, not a dozen.
-        let next = Vec::with_capacity(self.contexts.len());
+        // The next batch will be about as long, so that its contexts take two allocations, not a dozen.
+        let next = Contexts::with_room(self.contexts.room());
         let contexts = std::mem::replace(&mut self.contexts, next);
         self.covered = 0;
         self.lent |= !self.bytes.is_empty();

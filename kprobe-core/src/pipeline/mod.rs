@@ -1,6 +1,7 @@
 //! From a source to the sinks: batches, what travels with them, and the books that must balance.
 
 mod batch;
+mod contexts;
 mod info;
 mod ledger;
 
@@ -23,6 +24,7 @@ mod monitor;
 
 pub use batch::{Batch, BatchBuf, BatchId, Context, Enriched};
 pub use builder::{BuildError, PipelineBuilder};
+pub(crate) use contexts::Contexts;
 pub use delivery::{Health, Policy, Retry, SinkOptions, SinkStatus, Trouble};
 pub use driver::{End, Finished, Pipeline, Step, Stop};
 pub use gaps::{GapReport, Gaps, Observed};

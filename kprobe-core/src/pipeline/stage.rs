@@ -16,7 +16,7 @@ use super::{Batch, StageRow};
 ///                 *self.row.dropped.entry("marker".into()).or_default() += 1;
 ///             } else {
 ///                 self.row.delivered += 1;
-///                 self.out.push_enriched(one.record, one.context.clone());
+///                 self.out.push_enriched(one.record, one.context);
 ///             }
 ///         }
 ///         self.out.take()

@@ -11,7 +11,7 @@ use crate::{
         BootId, CgroupNamed, Comm, Event, Origin, ProcessExec, ProcessExit, ProcessFork, ProcessKey,
         ProcessRename, Syscall, Tgid, ThreadSeed, Tid, TypedEvent,
     },
-    pipeline::{Batch, BatchBuf, Context, Stage, StageRow},
+    pipeline::{Batch, BatchBuf, Context, Contexts, Stage, StageRow},
 };
 
 /// Gives every record its [`Context`]: a stage behind [`Merge`](crate::pipeline::Merge), or behind a capture.
@@ -36,8 +36,8 @@ pub struct ProcessTable {
     containers: Containers,
     received: u64,
     undecodable: u64,
-    /// Records of the batch before, as a guess of the next one's.
-    usual: usize,
+    /// Room for those of the batch before, as a guess of the next one's.
+    usual: (usize, usize),
 }
 
 /// How much a [`ProcessTable`] may remember. Beyond it what matters least is forgotten: the first thread that exited, else
@@ -88,7 +88,7 @@ impl ProcessTable {
             containers: Containers::new(limits.containers),
             received: 0,
             undecodable: 0,
-            usual: 0,
+            usual: (0, 0),
         }
     }
 
@@ -125,19 +125,18 @@ impl ProcessTable {
 
     /// Adds the context of a record.
     #[inline]
-    fn add(&mut self, record: Record<'_>, contexts: &mut Vec<Context>) -> Result<(), DecodeError> {
+    fn add(&mut self, record: Record<'_>, contexts: &mut Contexts) -> Result<(), DecodeError> {
         // System calls are most of what comes, and they teach nothing: they do without the large `Event`.
         let event = match record.kind() {
             Kind::SYSCALL => Syscall::decode(record).map(|_| None)?,
             _ => Event::decode(record)?,
         };
-        contexts.push(Context::default());
-        if let Some(to) = contexts.last_mut() {
-            match event {
-                Some(event) => self.observe(&event, to),
-                None => self.tell(&Origin::of(&record), None, to),
-            }
+        let mut context = Context::default();
+        match event {
+            Some(event) => self.observe(&event, &mut context),
+            None => self.tell(&Origin::of(&record), None, &mut context),
         }
+        contexts.push(record.header().tid, &context);
         Ok(())
     }
 
@@ -269,7 +268,7 @@ fn life(origin: &Origin, start_ns: u64, parent: Tgid) -> Life {
 
 impl Stage for ProcessTable {
     fn apply(&mut self, batch: Batch) -> Batch {
-        let mut contexts = Vec::with_capacity(self.usual);
+        let mut contexts = Contexts::with_room(self.usual);
         let mut bad = 0;
         for record in batch.records() {
             let Ok(record) = record else {
@@ -281,10 +280,10 @@ impl Stage for ProcessTable {
                 bad += 1;
             }
         }
-        self.usual = contexts.len();
+        self.usual = contexts.room();
         self.received += contexts.len() as u64 + bad;
         self.undecodable += bad;
-        if bad == 0 { batch.with_contexts(contexts) } else { sound(&batch, contexts) }
+        if bad == 0 { batch.with_contexts(contexts) } else { sound(&batch, &contexts) }
     }
 
     fn row(&self) -> StageRow {
@@ -305,10 +304,10 @@ impl Stage for ProcessTable {
 }
 
 /// The records that can be decoded, with their contexts.
-fn sound(batch: &Batch, contexts: Vec<Context>) -> Batch {
+fn sound(batch: &Batch, contexts: &Contexts) -> Batch {
     let mut out = BatchBuf::with_capacity(batch.bytes().len());
     let good = |record: &Record<'_>| Event::decode(*record).is_ok();
-    for (record, context) in batch.records().flatten().filter(good).zip(contexts) {
+    for (record, context) in batch.records().flatten().filter(good).zip(contexts.iter()) {
         out.push_enriched(record, context);
     }
     out.take()

@@ -14,7 +14,7 @@ use crate::{
     abi::COMM_LEN,
     decode::Frames,
     event::{BootId, Comm, ProcessKey, Tgid},
-    pipeline::{Batch, BatchId, Context, StreamInfo},
+    pipeline::{Batch, BatchId, Context, Contexts, StreamInfo},
 };
 
 const HAS_PROCESS: u32 = 1;
@@ -68,13 +68,13 @@ impl Packer {
         }
         let frames = batch.bytes();
         let records = batch.records().count();
-        // Whoever reads the batch sees no more contexts than records.
-        let contexts = batch.contexts();
-        let contexts = &contexts[..contexts.len().min(records)];
         self.raw.clear();
         self.raw.extend_from_slice(frames);
-        if !contexts.is_empty() && frames.len() <= MAX_BATCH {
-            put_contexts(&mut self.raw, contexts);
+        if let Some(contexts) = batch.contexts()
+            && records > 0
+            && frames.len() <= MAX_BATCH
+        {
+            put_contexts(&mut self.raw, contexts, records);
         }
         if self.raw.len() > MAX_BATCH {
             return Err(TooLong(self.raw.len()));
@@ -98,19 +98,15 @@ fn number(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-fn put_contexts(raw: &mut Vec<u8>, contexts: &[Context]) {
+/// Whoever reads the batch sees no more contexts than records.
+fn put_contexts(raw: &mut Vec<u8>, contexts: &Contexts, records: usize) {
     let mut containers = HashMap::new();
     let mut names = Vec::new();
     let mut known = HashMap::new();
     let mut entries = Vec::new();
-    let mut numbers: Vec<u32> = Vec::with_capacity(contexts.len());
-    let mut last: Option<(&Context, u32)> = None;
-    for context in contexts {
-        // Threads make their records in runs.
-        if let Some((_, entry)) = last.filter(|(other, _)| *other == context) {
-            numbers.push(entry);
-            continue;
-        }
+    // Where each stands on disk: once, also those that the batch has more than once.
+    let mut places: Vec<u32> = Vec::with_capacity(contexts.entries().len());
+    for context in contexts.entries() {
         let Context { comm, other_comm, process, parent, container } = context;
         let entry = *known.entry((comm, other_comm, process, parent, container)).or_insert_with(|| {
             let container = container.as_deref().map(|name| {
@@ -122,8 +118,7 @@ fn put_contexts(raw: &mut Vec<u8>, contexts: &[Context]) {
             entries.push(Entry::of(context, container));
             number(entries.len() - 1)
         });
-        last = Some((context, entry));
-        numbers.push(entry);
+        places.push(entry);
     }
     put_number(raw, names.len());
     for name in names {
@@ -132,8 +127,10 @@ fn put_contexts(raw: &mut Vec<u8>, contexts: &[Context]) {
     }
     put_number(raw, entries.len());
     raw.extend_from_slice(entries.as_bytes());
+    let numbers = &contexts.numbers()[..contexts.len().min(records)];
     put_number(raw, numbers.len());
-    numbers.iter().for_each(|entry| raw.extend_from_slice(&entry.to_le_bytes()));
+    let places = numbers.iter().filter_map(|number| places.get(*number as usize));
+    places.for_each(|place| raw.extend_from_slice(&place.to_le_bytes()));
 }
 
 fn put_number(raw: &mut Vec<u8>, value: usize) {
@@ -151,7 +148,7 @@ pub(super) fn unpack(header: &Header, payload: &[u8], stream: Option<&Arc<Stream
     if Frames::new(frames).count() != records {
         return None;
     }
-    let contexts = if rest.is_empty() { Vec::new() } else { Rest(rest).contexts(records)? };
+    let contexts = if rest.is_empty() { Contexts::default() } else { Rest(rest).contexts(records)? };
     let bytes = Bytes::from(raw).slice(..header.frames_len as usize);
     let batch = Batch::from_frames(bytes).with_contexts(contexts);
     match (header.flags, stream) {
@@ -180,7 +177,7 @@ impl<'a> Rest<'a> {
     }
 
     /// All the contexts of a batch with so many records.
-    fn contexts(mut self, records: usize) -> Option<Vec<Context>> {
+    fn contexts(mut self, records: usize) -> Option<Contexts> {
         let count = self.number()?;
         // What is counted has at least four bytes each: no room is made for more than there can be.
         let mut containers: Vec<Arc<str>> = Vec::with_capacity(count.min(self.0.len() / 4));
@@ -202,7 +199,7 @@ impl<'a> Rest<'a> {
             return None;
         }
         let (numbers, _) = numbers.as_chunks::<4>();
-        numbers.iter().map(|number| known.get(u32::from_le_bytes(*number) as usize).cloned()).collect()
+        Contexts::from_parts(known, numbers.iter().map(|number| u32::from_le_bytes(*number)).collect())
     }
 }
 
@@ -280,7 +277,7 @@ mod tests {
                 container: Some(Arc::from(name)),
                 ..Context::default()
             };
-            buf.push_enriched(Record::new(&[1; 40]).expect("a record"), context);
+            buf.push_enriched(Record::new(&[1; 40]).expect("a record"), &context);
         }
         let mut packer = Packer::new();
         let at = Position::default();

@@ -233,7 +233,7 @@ pub(crate) fn batch(number: u64, stream: &Arc<StreamInfo>) -> Batch {
             container: number.is_multiple_of(2).then(|| Arc::clone(&container)),
             ..Context::default()
         };
-        buf.push_enriched(Record::new(&bytes).expect("a record"), context);
+        buf.push_enriched(Record::new(&bytes).expect("a record"), &context);
     }
     buf.take().labelled(BatchId { run: RUN, seq: number }, stream)
 }

@@ -171,7 +171,7 @@ pub(crate) fn batches(stream: &[One], lengths: &[usize]) -> Vec<Batch> {
 pub(crate) fn batch(ones: &[One]) -> Batch {
     let mut buf = BatchBuf::default();
     for one in ones {
-        buf.push_enriched(Record::new(&one.bytes).expect("a record"), one.context.clone());
+        buf.push_enriched(Record::new(&one.bytes).expect("a record"), &one.context);
     }
     buf.take()
 }

@@ -28,7 +28,7 @@ impl<'a> Passing<'a> {
         if self.whole {
             self.kept += 1;
         } else {
-            self.out.push_enriched(one.record, one.context.clone());
+            self.out.push_enriched(one.record, one.context);
         }
     }
 
@@ -45,7 +45,7 @@ impl<'a> Passing<'a> {
         if self.whole {
             self.copy();
         }
-        self.out.push_enriched(record, context);
+        self.out.push_enriched(record, &context);
     }
 
     /// Whether the batch is to go on as it is; else what goes on is in the buffer.
@@ -57,7 +57,7 @@ impl<'a> Passing<'a> {
     fn copy(&mut self) {
         self.whole = false;
         for one in self.batch.enriched().flatten().take(self.kept) {
-            self.out.push_enriched(one.record, one.context.clone());
+            self.out.push_enriched(one.record, one.context);
         }
     }
 }

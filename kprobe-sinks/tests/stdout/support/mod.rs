@@ -115,7 +115,7 @@ impl Sample {
 pub(crate) fn batch(samples: &[Sample]) -> Batch {
     let mut buf = BatchBuf::default();
     for sample in samples {
-        buf.push_enriched(sample.record(), sample.context.clone());
+        buf.push_enriched(sample.record(), &sample.context);
     }
     buf.take()
 }
