@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         failed += u32::from(!check.holds);
     }
     if outcome.growth.is_empty() {
-        println!("whether anything grows was not looked at: for that it has to run for 4 minutes at least");
+        println!("whether anything grows was not looked at: for that it has to run for 7 minutes at least");
     }
     fact(&outcome.fact);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
