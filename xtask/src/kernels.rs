@@ -63,6 +63,7 @@ impl Series {
             "sched::",
             "losses::",
             "pipeline::",
+            "soak::",
             "rungs::",
             "attaching::nothing_stays",
             "attaching::an_error",

@@ -51,6 +51,8 @@ enum Command {
     Check,
     /// Run all tests; installs what a tier lacks, saying what and why
     Test(tiers::Args),
+    /// Record a paced workload for minutes while destinations die, and see that nothing is lost and nothing grows
+    Soak(tiers::soak::Args),
     /// Put what the tests in emulated machines found out about each kernel into docs/src/kernels.md
     Facts,
     /// Boot a Debian kernel in an emulated machine and run a command in it as root
@@ -86,6 +88,7 @@ fn run(command: &Command) -> Result<bool> {
         }
         Command::Check => tiers::check(),
         Command::Test(args) => tiers::run(args),
+        Command::Soak(args) => tiers::soak::run(args),
         Command::Facts => facts::write().map(|()| true),
         Command::Vm(args) => vm_command::run(args).map(|()| true),
     }

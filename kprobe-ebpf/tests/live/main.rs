@@ -5,7 +5,7 @@
     clippy::cast_sign_loss,
     reason = "the numbers of system calls, pids and descriptors are small"
 )]
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "two test targets share the support")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "the test targets share the support")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -31,6 +31,7 @@ mod rungs;
 mod sampling;
 mod sched;
 mod security;
+mod soak;
 mod syscalls;
 mod tcp;
 mod udp;
@@ -63,6 +64,7 @@ fn main() {
         losses::trials(),
         driving::trials(),
         pipeline::trials(),
+        soak::trials(),
         rungs::trials(),
         custom::trials(),
         attaching::trials(),

@@ -7,6 +7,7 @@ pub mod memcg;
 pub mod paths;
 pub mod recording;
 pub mod rungs;
+pub mod soak;
 pub mod workload;
 
 use std::{

@@ -5,7 +5,7 @@
     clippy::cast_sign_loss,
     reason = "the numbers of system calls, pids and descriptors are small"
 )]
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "two test targets share the support")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "the test targets share the support")]
 
 #[path = "../support/mod.rs"]
 mod support;

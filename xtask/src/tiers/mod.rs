@@ -7,6 +7,7 @@ mod live;
 mod package;
 mod sanitizers;
 mod session;
+pub(crate) mod soak;
 mod targets;
 mod vm;
 

@@ -71,16 +71,19 @@ fn prepare(args: &Args, cache: &Cache) -> Result<Vec<Kernel>> {
     Series::ALL.into_iter().map(|series| Kernel::get(series, cache, args.offline)).collect()
 }
 
+/// For a guest, which has no libraries.
+pub(super) fn linked_statically(cmd: &mut Command) {
+    cmd.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
+        .arg(repo::target().join("vm-build"))
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+}
+
 /// The agent and the test binaries, linked statically: the guest has no libraries.
 fn files() -> Result<Vec<Entry>> {
-    let folder = repo::target().join("vm-build");
     let adjust = |cmd: &mut Command| {
-        cmd.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
-            .arg(&folder)
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            // Emulated processors are slow and the machine's disk is its memory.
-            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
-            .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+        linked_statically(cmd);
+        // Emulated processors are slow and the machine's disk is its memory.
+        cmd.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
     };
     let mut targets = targets::find(&["live", "vm"])?;
     // It tests a program that a guest does not have; what that does, `custom` of kprobe-ebpf does on each kernel.
@@ -171,22 +174,25 @@ fn clear_facts() -> Result<()> {
 fn facts(kernel: &Kernel, console: &str) -> Result<usize> {
     let folder = facts::folder();
     fs::create_dir_all(&folder)?;
-    let mut text = String::new();
-    let mut count = 0;
-    for line in console.lines() {
-        let Some((_, fact)) = line.split_once(FACT) else { continue };
+    let facts = facts_in(console)?;
+    let text: String = facts.iter().map(|fact| format!("{fact}\n")).collect();
+    let path = folder.join(format!("{}.jsonl", kernel.version()));
+    OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())?;
+    Ok(facts.len())
+}
+
+/// What tests found out, as they wrote it among other things.
+pub(super) fn facts_in(output: &str) -> Result<Vec<&str>> {
+    let facts = output.lines().filter_map(|line| Some(line.split_once(FACT)?.1.trim()));
+    let facts = facts.map(|fact| {
         let value: Value =
             serde_json::from_str(fact).with_context(|| format!("not JSON after {FACT}: {fact}"))?;
         if !value.is_object() {
             bail!("not one JSON object after {FACT}: {fact}");
         }
-        text.push_str(fact.trim());
-        text.push('\n');
-        count += 1;
-    }
-    let path = folder.join(format!("{}.jsonl", kernel.version()));
-    OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())?;
-    Ok(count)
+        Ok(fact)
+    });
+    facts.collect()
 }
 
 #[cfg(test)]

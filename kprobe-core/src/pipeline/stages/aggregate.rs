@@ -187,7 +187,7 @@ impl Aggregate {
 
     /// Ends an interval. Returns how many histograms it had.
     fn put(&mut self, ended: &Range<u64>, passing: &mut Passing<'_>) -> u64 {
-        let added = self.sums.take(ended, &mut self.made, |record, context| passing.add(record, context));
+        let added = self.sums.take(ended, &mut self.made, |record, context| passing.add(record, &context));
         self.row.added += added;
         self.row.delivered += added;
         let summed_up = std::mem::take(&mut self.row.held);

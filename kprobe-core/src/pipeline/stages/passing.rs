@@ -41,11 +41,11 @@ impl<'a> Passing<'a> {
     }
 
     /// A record that was not in the batch comes in.
-    pub(super) fn add(&mut self, record: Record<'_>, context: Context) {
+    pub(super) fn add(&mut self, record: Record<'_>, context: &Context) {
         if self.whole {
             self.copy();
         }
-        self.out.push_enriched(record, &context);
+        self.out.push_enriched(record, context);
     }
 
     /// Whether the batch is to go on as it is; else what goes on is in the buffer.

@@ -150,7 +150,7 @@ impl Stage for Sample {
                 let body = abi::Sampling { family: family as u32, one_in: whole, ..told.before };
                 let header = Header { ktime_ns: one.record.header().ktime_ns, ..Header::default() };
                 self.made.make(Kind::META_SAMPLING, header, &body, |record| {
-                    passing.add(record, Context::default());
+                    passing.add(record, &Context::default());
                 });
                 added += 1;
             }

@@ -10,6 +10,7 @@ pub mod life;
 mod lock;
 pub mod memory;
 mod netem;
+mod paced;
 pub mod path;
 mod pipe;
 mod sched;
@@ -84,6 +85,8 @@ pub fn run(text: &str) -> ! {
         "waits" => wait::all(),
         "spins" => wait::spins(),
         "unix-streams" => unix::transfers(arg(0)),
+        "paced" => paced::getppid(arg(0), arg(1)),
+        "soak-server" => super::soak::server::serve(),
         "gate" => gate(arg(0), arg(1)),
         _ => crate::workloads::run(name, &args),
     }
