@@ -185,7 +185,9 @@ impl Troubles {
         cost: &Cost,
     ) -> anyhow::Result<u8> {
         finished.troubles.iter().for_each(|trouble| self.note(trouble));
-        show(form, &cost.beside(&finished.ledger)?)?;
+        if form.is_some() {
+            show(form, &cost.beside(&finished.ledger))?;
+        }
         // Numbers are missing wherever a part of the stream is.
         let whole = finished.incomplete.is_none();
         for gap in finished.gaps.iter().filter(|gap| whole && !gap.agrees()) {
@@ -318,7 +320,7 @@ impl Signals {
         }
         match reloads {
             true => drop(flag::register(SIGHUP, Arc::clone(&asked.reload))?),
-            false if is_ignored(SIGHUP)? => {}
+            false if is_ignored(SIGHUP) => {}
             false => {
                 flag::register_conditional_shutdown(SIGHUP, 128 + SIGHUP, Arc::clone(&asked.interrupted))?;
                 flag::register(SIGHUP, Arc::clone(&asked.interrupted))?;
@@ -375,12 +377,12 @@ pub(crate) fn note_reload(reloaded: Option<anyhow::Result<Vec<String>>>) {
     }
 }
 
-/// Whether whoever started this program had it ignore the signal.
-fn is_ignored(signal: i32) -> io::Result<bool> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+/// Whether whoever started this program had it ignore the signal. Without `/proc` nobody knows.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    Ok(mask >> (signal - 1) & 1 == 1)
+    mask >> (signal - 1) & 1 == 1
 }
 
 /// Files and streams that are open, and still as they were.

@@ -26,7 +26,9 @@ pub(crate) struct Cost {
 pub(crate) struct Stats<'a> {
     #[serde(flatten)]
     ledger: &'a Ledger,
-    usage: host::Usage,
+    /// Absent where there is no `/proc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<host::Usage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     programs: Option<ProgramStats>,
 }
@@ -45,9 +47,9 @@ impl Cost {
     }
 
     /// What is shown with `--stats`.
-    pub(crate) fn beside<'a>(&self, ledger: &'a Ledger) -> Result<Stats<'a>> {
+    pub(crate) fn beside<'a>(&self, ledger: &'a Ledger) -> Stats<'a> {
         let programs = self.programs.as_ref().map(ProgramWatch::stats);
-        Ok(Stats { ledger, usage: host::usage()?, programs })
+        Stats { ledger, usage: host::usage().ok(), programs }
     }
 
     /// Serves metrics of this pipeline, until the server is dropped.
@@ -70,7 +72,10 @@ impl Cost {
 
 impl fmt::Display for Stats<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n\nthis process: {}", self.ledger, self.usage)?;
+        write!(f, "{}", self.ledger)?;
+        if let Some(usage) = &self.usage {
+            write!(f, "\n\nthis process: {usage}")?;
+        }
         match &self.programs {
             Some(programs) => write!(f, "\n{programs}"),
             None => Ok(()),
