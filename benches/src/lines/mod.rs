@@ -82,6 +82,8 @@ struct Step {
     produced_for: Duration,
     /// From the first record to the last line.
     took: Duration,
+    /// As a knee: the producer made no more, so that it is one at least.
+    is_least: bool,
 }
 
 impl Step {
@@ -146,7 +148,7 @@ impl Stage {
             who.name()
         );
         let took = Duration::from_nanos(lines.last_ns.saturating_sub(from_ns));
-        Ok(Step { lines, submitted, lost, produced_for, took })
+        Ok(Step { lines, submitted, lost, produced_for, took, is_least: false })
     }
 
     /// The highest of the rates without a loss, from `from` on up or down: there is a loss at the next.
@@ -155,8 +157,11 @@ impl Stage {
         loop {
             let step = self.step(who, rate, time, "/dev/null")?;
             if step.is_whole() {
-                if is_too_much || step.offered() < MADE * rate {
+                if is_too_much {
                     return Ok(step);
+                }
+                if step.offered() < MADE * rate {
+                    return Ok(Step { is_least: true, ..step });
                 }
                 best = Some(step);
                 rate /= factor;
@@ -232,6 +237,14 @@ pub(crate) fn measure(peer: &Path, effort: Effort, report: &mut Report) -> Resul
         READ.0 * READ.1.as_secs_f64() * if effort.quick { 0.1 } else { 1.0 },
     ));
     for (at, who) in Who::ALL.into_iter().enumerate() {
+        let least = rounds.turns.iter().filter(|round| round[at].is_least).count();
+        if least > 0 {
+            report.notes.push(format!(
+                "T15, {}: in {least} of {} rounds the producer made no more than was delivered: the knee is that rate at least.",
+                who.name(),
+                rounds.turns.len()
+            ));
+        }
         if let Some(knee) = figure(at, Step::rate) {
             report.notes.push(curve(&mut stage, who, knee, time)?);
         }
