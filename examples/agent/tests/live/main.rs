@@ -19,6 +19,8 @@ mod signals;
 mod strace;
 mod targets;
 
+use std::sync::Arc;
+
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The function `trials` of a module: its tests.
@@ -60,6 +62,8 @@ fn why_not_here(name: &str) -> Option<&'static str> {
 
 #[expect(clippy::print_stdout, reason = "what a harness says")]
 fn main() {
+    // Whoever started the tests may have it ignored, and so would every agent; one with a handler begins with what is usual.
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default()).unwrap();
     let trials = [
         command::trials(),
         signals::trials(),
