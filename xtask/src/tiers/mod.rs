@@ -11,7 +11,10 @@ pub(crate) mod soak;
 mod targets;
 mod vm;
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -110,7 +113,15 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     }
     let started = Instant::now();
     let mut rows = Vec::new();
+    let mut ahead = None;
     for tier in tiers {
+        match tier {
+            // It leaves most of the processors' time to others.
+            Tier::Live if tiers.contains(&Tier::Vm) => ahead = Some(thread::spawn(vm::compile_ahead)),
+            // What went wrong is seen again.
+            Tier::Vm => drop(ahead.take().map(thread::JoinHandle::join)),
+            _ => {}
+        }
         match tier.run(args) {
             Ok(more) => rows.extend(more),
             // A tier's own way of saying that something is missing here is a row; this is a fault of the run itself.
