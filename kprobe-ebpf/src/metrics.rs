@@ -29,7 +29,7 @@ const RUNS: &str = "kprobe_program_runs_total";
 const TIME: &str = "kprobe_program_run_seconds";
 const MISSES: &str = "kprobe_program_recursion_misses_total";
 
-/// Says what each of them means, which publishing does as well.
+/// Tells the recorder what each metric means. Once, before the first is published.
 pub fn describe() {
     describe_gauge!(CPU, Unit::Seconds, "CPU time of this process since it began, by mode: user or system");
     describe_gauge!(RESIDENT, Unit::Bytes, "Resident memory of this process");
@@ -44,7 +44,6 @@ pub fn describe() {
 /// What this process takes.
 #[expect(clippy::cast_precision_loss, reason = "to a nanosecond for months, and to a byte")]
 pub fn publish_usage(usage: &Usage) {
-    describe();
     gauge!(CPU, "mode" => "user").set(usage.user_ns as f64 / 1e9);
     gauge!(CPU, "mode" => "system").set(usage.system_ns as f64 / 1e9);
     gauge!(RESIDENT).set(usage.rss_bytes as f64);
@@ -55,7 +54,6 @@ pub fn publish_usage(usage: &Usage) {
 /// What its kernel programs take, as far as the kernel says it: what is not known is left as it was, or out.
 #[expect(clippy::cast_precision_loss, reason = "to a nanosecond for months")]
 pub fn publish_programs(stats: &ProgramStats) {
-    describe();
     match stats.counting {
         Counting::On => gauge!(COUNTING).set(1),
         Counting::Off => gauge!(COUNTING).set(0),

@@ -56,7 +56,11 @@ impl Cost {
     pub(crate) fn serve(&mut self, monitor: Monitor) -> Result<Option<Server>> {
         let Some(listener) = self.listener.take() else { return Ok(None) };
         let programs = self.programs.clone();
+        let mut described = false;
         let endpoint = Endpoint::new(monitor).before_each_scrape(move || {
+            if !std::mem::replace(&mut described, true) {
+                kprobe_ebpf::metrics::describe();
+            }
             if let Ok(usage) = host::usage() {
                 kprobe_ebpf::metrics::publish_usage(&usage);
             }

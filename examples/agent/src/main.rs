@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<u8> {
     let check_only = cli.check_config;
-    let (options, target) = cli.clone().resolve()?;
+    let (options, target) = cli.resolve()?;
     if check_only || options.wants_probe_list() {
         return cli::answer(&options).map(|()| 0);
     }

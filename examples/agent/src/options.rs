@@ -347,13 +347,13 @@ pub(crate) struct Families {
 
 impl Cli {
     /// The options of the file, overridden by the flags, and what they ask for.
-    pub(crate) fn resolve(self) -> Result<(Options, Option<Target>)> {
+    pub(crate) fn resolve(&self) -> Result<(Options, Option<Target>)> {
         let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
-        let options = self.options.over(file);
+        let options = self.options.clone().over(file);
         let has_command = !self.command.is_empty();
         let mut targets = Vec::new();
         if !self.command.is_empty() {
-            targets.push(("-- CMD", Target::Command(self.command)));
+            targets.push(("-- CMD", Target::Command(self.command.clone())));
         }
         if !options.pid.is_empty() {
             targets.push(("--pid", Target::Pids(options.pid.clone())));

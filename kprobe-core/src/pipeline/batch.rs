@@ -143,14 +143,9 @@ impl Batch {
 
     /// The records with their contexts.
     pub fn enriched(&self) -> impl Iterator<Item = Result<Enriched<'_>, FrameError>> {
-        let contexts = self.contexts();
-        let mut at = 0;
+        let mut contexts = self.contexts().into_iter().flat_map(Contexts::iter);
         self.records().map(move |record| {
-            record.map(|record| {
-                let context = contexts.and_then(|contexts| contexts.get(at)).unwrap_or(&NO_CONTEXT);
-                at += 1;
-                Enriched { record, context }
-            })
+            record.map(|record| Enriched { record, context: contexts.next().unwrap_or(&NO_CONTEXT) })
         })
     }
 

@@ -72,13 +72,8 @@ impl Contexts {
         self.numbers.is_empty()
     }
 
-    /// That of the record with this place in the batch.
-    #[inline]
-    pub(crate) fn get(&self, at: usize) -> Option<&Context> {
-        self.entries.get(*self.numbers.get(at)? as usize)
-    }
-
     /// One for each record.
+    #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Context> {
         self.numbers.iter().filter_map(|number| self.entries.get(*number as usize))
     }
@@ -116,8 +111,7 @@ mod tests {
         let names = |at: u32| at % 7;
         (0..1000).for_each(|at| contexts.push(names(at), &context(names(at))));
         assert_eq!((contexts.len(), contexts.entries().len()), (1000, 7));
-        assert!((0..1000).all(|at| contexts.get(at as usize) == Some(&context(names(at)))));
-        assert_eq!(contexts.get(1000), None);
+        assert!(contexts.iter().cloned().eq((0..1000).map(|at| context(names(at)))));
     }
 
     #[test]
@@ -125,7 +119,7 @@ mod tests {
         let mut contexts = Contexts::default();
         let hint = |at: u32| at % 2 * u32::try_from(RECENT).unwrap_or_default();
         (0..10).for_each(|at| contexts.push(hint(at), &context(at % 2)));
-        assert!((0..10).all(|at| contexts.get(at as usize) == Some(&context(at % 2))));
+        assert!(contexts.iter().cloned().eq((0..10).map(|at| context(at % 2))));
     }
 
     #[test]

@@ -210,8 +210,8 @@ impl<S: Source> Pipeline<S> {
         Ok(step)
     }
 
-    /// Steps until the end. Before each step `stop` is asked, which may also tell the source something. When it says so for the first time the source is stopped, and
-    /// what it still has goes its way; from [`Stop::InTime`] or `true` on as long as the time to shut down allows. Otherwise, also
+    /// Steps until the end. Before each step `stop` is asked, which may also tell the source something. When it says so for
+    /// the first time the source is stopped, and what it still has goes its way; from [`Stop::InTime`] or `true` on as long as the time to shut down allows. Otherwise, also
     /// when the source ends by itself, sinks are waited for however long they take, even one that is gone: keep `stop`
     /// able to say so. `trouble` gets each trouble of a sink as it is told.
     ///

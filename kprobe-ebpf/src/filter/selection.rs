@@ -159,7 +159,7 @@ impl Filter {
 }
 
 /// What one filter selects and another one does not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilterChange {
     pub(crate) added_tgids: Vec<Tgid>,
     pub(crate) removed_tgids: Vec<Tgid>,
@@ -167,12 +167,6 @@ pub(crate) struct FilterChange {
     pub(crate) removed_cgroups: Vec<Cgroup>,
     /// Depths at which there is a cgroup after it.
     pub(crate) cgroup_levels: u32,
-}
-
-impl FilterChange {
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self { cgroup_levels: self.cgroup_levels, ..Self::default() }
-    }
 }
 
 /// A filter that was checked: what kernel programs compare with. Sorted, nothing twice.

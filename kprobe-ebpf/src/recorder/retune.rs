@@ -96,8 +96,9 @@ impl<Probes> Recorder<Probes> {
     /// processes or cgroups are selected. What else is different stays as it is, and is named in the answer. No record is
     /// lost by it; changes of sampling are put into the stream.
     ///
-    /// For an agent that reads its configuration again: it builds what it would attach now, and hands it over. A process that is
-    /// not new in `wanted` need not exist any more.
+    /// For an agent that reads its configuration again: it builds what it would attach now, and hands it over. It is compared
+    /// with what the recorder was built with or told here before, not with what [`add_process`](Self::add_process) and
+    /// [`remove_process`](Self::remove_process) did. A process that is not new in `wanted` need not exist any more.
     ///
     /// # Errors
     /// See [`RetuneError`].
@@ -148,9 +149,6 @@ impl<Probes> Recorder<Probes> {
     }
 
     fn reselect(&mut self, change: &FilterChange) -> Result<(), SelectError> {
-        if change.is_empty() {
-            return Ok(());
-        }
         if !(change.added_tgids.is_empty() && change.removed_tgids.is_empty()) {
             self.may_select()?;
         }

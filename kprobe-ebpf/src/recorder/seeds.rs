@@ -31,13 +31,9 @@ impl Seed {
         if selection.select & select::ALL != 0 {
             return Self::All;
         }
-        let Self::Tgids(mut tgids) = Self::of_added(&selection.tgids, &selection.cgroups) else {
-            return Self::All;
-        };
-        tgids.extend(selection.tids.iter().filter_map(|tid| process_of(tid.0)));
-        tgids.sort_unstable();
-        tgids.dedup();
-        Self::Tgids(tgids)
+        let of_threads = selection.tids.iter().filter_map(|tid| process_of(tid.0)).map(Tgid);
+        let tgids: Vec<Tgid> = selection.tgids.iter().copied().chain(of_threads).collect();
+        Self::of_added(&tgids, &selection.cgroups)
     }
 
     /// These processes, and those in these cgroups.

@@ -11,7 +11,7 @@
 //!
 //! One thread, `kp-metrics`, serves all connections; what may have to wait for the pipeline is done on at most two more, which
 //! end when nobody has asked for a while. Whoever connects, and whatever they send, costs no more than a bound: 128
-//! connections of 16 KiB each, for 10 seconds, and one page. When all are taken, those that have asked nothing yet make room first.
+//! connections of 16 KiB each, for 10 seconds beside what the pipeline takes to answer, and one page. When all are taken, those that have asked nothing yet make room first.
 //!
 //! The page [metrics](https://github.com/kprobe/kprobe/blob/main/docs/src/metrics.md) shows this very program:
 //!

@@ -1,9 +1,8 @@
 //! The tests of the code with `unsafe`, under AddressSanitizer.
 //!
 //! The sanitizers come with the toolchains of rustup, stable ones too; their flags are unstable. The standard library is
-//! the precompiled one, which is not instrumented: what it does inside is not looked at. For that reason ThreadSanitizer
-//! is not here: it does not see the order that a contended `Mutex` makes, and takes what two threads do under one for a
-//! race.
+//! the precompiled one, which is not instrumented: what it does inside is not looked at. ThreadSanitizer
+//! is not here: it took what two threads do under one `Mutex` for a race, perhaps for that reason.
 
 use std::{
     ffi::OsString,
