@@ -47,6 +47,7 @@ fuzz_target!(|input: &[u8]| {
         clocks,
         cpus: 0,
         report: serde_json::Value::Null,
+        sources: 1,
     };
     let batch = if way % 2 == 0 { of_frames(input) } else { of_kinds(input) };
     json_support::check(&info, &REGISTRY, &batch);

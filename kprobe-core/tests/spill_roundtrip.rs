@@ -95,6 +95,7 @@ fn streams() -> impl Strategy<Value = Option<StreamInfo>> {
             host,
             boot: BootId(boot),
             report,
+            sources: 1,
             ..info()
         }),
     )

@@ -51,6 +51,7 @@ impl Events {
             clocks: Clocks::default(),
             cpus: 1,
             report: serde_json::Value::Null,
+            sources: 1,
         };
         Self { info, block: Block::new(), all, given: 0, ends, at_half: None }
     }
@@ -245,7 +246,7 @@ pub(super) fn beside(events: u64, stalled: bool) -> Result<Beside> {
         let Seen { events: taken, errors, skipped, next } = seen;
         let at_the_end = events - u64::from(next);
         ensure!(
-            errors == 0 && skipped == missed && taken + skipped + at_the_end == events,
+            errors == 0 && skipped + at_the_end == missed && taken + missed == events,
             "of {events} events the stalled sink saw {seen:?} and was told that it missed {missed}"
         );
         let held = hanging.sinks.last().map_or(0, |row| row.held);

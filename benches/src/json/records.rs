@@ -43,6 +43,7 @@ pub(super) fn info() -> StreamInfo {
         },
         cpus: 8,
         report: serde_json::Value::Null,
+        sources: 1,
     }
 }
 

@@ -36,6 +36,8 @@ const COARSE: f64 = 0.8;
 const FIRST: f64 = 2e6;
 /// What the producer makes of less than this share of what it should is not that rate any more.
 const MADE: f64 = 0.98;
+/// The peer never sleeps: this share of a core it has, or the machine is not what it says it is.
+const SPINNING: f64 = 0.9;
 /// Offered rates of the curve, as shares of the knee.
 const CURVE: [f64; 8] = [0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5];
 /// Rate and time of the run whose lines are read.
@@ -89,6 +91,11 @@ struct Step {
 impl Step {
     fn is_whole(&self) -> bool {
         self.lost == 0 && self.lines.dropped == 0
+    }
+
+    /// Whoever spins gets all of its core, unless the hypervisor gives it to others without saying so.
+    fn had_its_core(&self) -> bool {
+        self.lines.cpu_ns as f64 >= SPINNING * self.took.max(self.produced_for).as_nanos() as f64
     }
 
     /// Records that came to their end, a second: what still waits at the end of the step is no part of the rate.
@@ -196,7 +203,7 @@ pub(crate) fn measure(peer: &Path, effort: Effort, report: &mut Report) -> Resul
             Some(from) => stage.knee(who, from, FACTOR, time),
         })?;
         from[at] = Some(knee.rate());
-        Ok(Some(knee))
+        Ok((who != Who::Peer || knee.had_its_core()).then_some(knee))
     })?;
 
     let figure = |at: usize, figure: fn(&Step) -> f64| rounds.spread(|round| figure(&round[at]));
@@ -221,10 +228,11 @@ pub(crate) fn measure(peer: &Path, effort: Effort, report: &mut Report) -> Resul
             drops: "0, 0".to_owned(),
             cpu: format!("agent's core per event: {}, {}", cpu(at), cpu(2)),
             turns: format!(
-                "{} of {:.1} s ({} disturbed)",
+                "{} of {:.1} s ({} disturbed, {} without a whole core)",
                 rounds.turns.len(),
                 time.as_secs_f64(),
-                rounds.disturbed
+                rounds.disturbed,
+                rounds.invalid
             ),
         });
     }

@@ -85,6 +85,7 @@ impl Records {
             clocks: host::clocks(),
             cpus: 1,
             report: serde_json::Value::Null,
+            sources: 1,
         };
         Ok(Self {
             info,

@@ -418,7 +418,7 @@ impl Outputs {
             Some(longest) => builder.shutdown_within(longest.0),
             None => builder,
         };
-        if has_process_events(&info.report) {
+        if has_process_events(&info) {
             builder = builder.stage(ProcessTable::new(info.boot));
         }
         builder = builder.stage(Only::new(move |kind| families.show(kind)));
@@ -439,7 +439,11 @@ fn cannot_capture(path: &Path) -> String {
 }
 
 /// Without forks and execs in the stream a name that was once seen says nothing later on.
-fn has_process_events(report: &serde_json::Value) -> bool {
+fn has_process_events(info: &StreamInfo) -> bool {
+    info.reports().iter().all(has_its_processes)
+}
+
+fn has_its_processes(report: &serde_json::Value) -> bool {
     let probes = report["probes"].as_array().map_or(&[][..], Vec::as_slice);
     let is_off = |name: &str| probes.iter().any(|probe| probe["probe"] == name && probe["rung"].is_null());
     !(is_off("process.fork") || is_off("process.exec"))

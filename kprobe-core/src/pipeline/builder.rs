@@ -3,18 +3,23 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use crossbeam_channel::{bounded, unbounded};
 
 use super::{
-    BatchBuf, BatchId, Merge, Pipeline, Sink, SinkOptions, Source, Stage, StreamInfo,
+    BatchId, Merge, Pipeline, Sink, SinkOptions, Source, Stage, StreamInfo,
     delivery::{Ears, Outlet},
-    drain::Drain,
     driver::{Pace, Phase},
+    inputs::{Input, Inputs, Other},
     monitor::Asked,
 };
-use crate::spill::SpillError;
+use crate::{event::BootId, spill::SpillError};
 
 /// Puts a [`Pipeline`] together.
 #[must_use = "it does nothing before it is built"]
 pub struct PipelineBuilder<S> {
     source: S,
+    others: Vec<Box<Input<Other>>>,
+    /// Of all sources.
+    stream: StreamInfo,
+    /// The first boot that is not that of the first source.
+    other_boot: Option<BootId>,
     merge: Option<Merge>,
     stages: Vec<Box<dyn Stage + Send>>,
     raw: Vec<(Box<dyn Sink + Send>, SinkOptions)>,
@@ -35,6 +40,15 @@ pub enum BuildError {
         #[source]
         error: SpillError,
     },
+    /// The sources are not of one boot of one machine: neither their times nor their processes have to do with each other. Give
+    /// each boot a pipeline of its own.
+    #[error("sources of two boots in one pipeline, {first} and {other}: give each a pipeline of its own")]
+    Boots {
+        /// That of the first source.
+        first: BootId,
+        /// That of another one.
+        other: BootId,
+    },
     /// A thread cannot be started.
     #[error("cannot start a thread for a sink: {0}")]
     Thread(#[source] io::Error),
@@ -54,10 +68,35 @@ impl<S: Source> PipelineBuilder<S> {
             batch_age: Duration::from_millis(10),
             shutdown: Duration::from_secs(5),
         };
-        Self { source, merge: None, stages: Vec::new(), raw: Vec::new(), sinks: Vec::new(), pace }
+        let stream = source.info().clone();
+        Self {
+            source,
+            others: Vec::new(),
+            stream,
+            other_boot: None,
+            merge: None,
+            stages: Vec::new(),
+            raw: Vec::new(),
+            sinks: Vec::new(),
+            pace,
+        }
     }
 
-    /// Puts the records in order first. Without it they stay as the source gives them, which is right for a capture.
+    /// Adds a source of the same boot: another recorder, another capture of it. They are asked in turn, and each that is live is asked
+    /// whatever the others do. With a [`merge`](Self::merge) the records of all are in one order; it lets go what every one of them is
+    /// complete to, so a source that does not say so for long is one that makes it hold more. In the books the rows of probes and
+    /// the drain are those of all together.
+    pub fn source(mut self, source: impl Source + Send + 'static) -> Self {
+        let info = source.info();
+        if info.boot != self.stream.boot {
+            self.other_boot.get_or_insert(info.boot);
+        }
+        self.stream.join(info);
+        self.others.push(Box::new(Input::new(source)));
+        self
+    }
+
+    /// Puts the records in order first. Without it they stay as the sources give them, which is right for a single capture.
     pub fn merge(self, merge: Merge) -> Self {
         Self { merge: Some(merge), ..self }
     }
@@ -91,10 +130,10 @@ impl<S: Source> PipelineBuilder<S> {
         self
     }
 
-    /// What the source's stream is from.
+    /// What the stream is from: that of the sources so far.
     #[must_use]
-    pub fn info(&self) -> &StreamInfo {
-        self.source.info()
+    pub const fn info(&self) -> &StreamInfo {
+        &self.stream
     }
 
     /// How long a step may wait for records or for room; 100 ms unless said otherwise. While records are held back, to be
@@ -123,34 +162,34 @@ impl<S: Source> PipelineBuilder<S> {
     /// # Errors
     /// See [`BuildError`].
     pub fn build(self) -> Result<Pipeline<S>, BuildError> {
+        if let Some(other) = self.other_boot {
+            return Err(BuildError::Boots { first: self.stream.boot, other });
+        }
+        let inputs = Inputs::new(self.source, self.others);
         let next = [first_id()?, first_id()?];
         let (report, reports) = unbounded();
         let (trouble, troubles) = bounded(MOST_TROUBLES);
         let ears = Ears { reports: report, troubles: trouble };
         let raw = self.raw.len();
-        let waits = !self.source.is_live();
+        let waits = !inputs.is_live();
         let mut outlets: Vec<Outlet> = Vec::new();
         for (sink, options) in self.raw.into_iter().chain(self.sinks) {
             let name = tell_apart(sink.name(), &outlets);
             outlets.push(Outlet::start(outlets.len(), name, sink, &options, waits, ears.clone())?);
         }
         Ok(Pipeline {
-            stream: Arc::new(self.source.info().clone()),
-            source: self.source,
+            inputs,
+            stream: Arc::new(self.stream),
             merge: self.merge,
             stages: self.stages,
             outlets,
             raw,
             pace: self.pace,
-            buf: BatchBuf::default(),
-            opened_ns: None,
-            drain: Drain::default(),
             next,
             reports,
             troubles,
             deadline: None,
             end: None,
-            source_ended: false,
             phase: Phase::Running,
             asked: Asked::new(),
             heard: Vec::new(),
@@ -175,6 +214,7 @@ fn tell_apart(name: &str, outlets: &[Outlet]) -> String {
 impl<S> fmt::Debug for PipelineBuilder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipelineBuilder")
+            .field("sources", &(1 + self.others.len()))
             .field("merge", &self.merge)
             .field("stages", &self.stages.len())
             .field("sinks", &(self.raw.len() + self.sinks.len()))

@@ -1,22 +1,23 @@
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc, time::Duration};
 
 use crossbeam_channel::{Receiver, after, never};
 
 use super::{
-    Batch, BatchBuf, BatchId, GapReport, Ledger, Merge, PipelineBuilder, ProbeRow, SinkError, SinkRow,
-    SinkStatus, Source, SourceError, Stage, StageRow, StreamInfo, Trouble,
+    Batch, BatchId, GapReport, Ledger, Merge, PipelineBuilder, SinkError, SinkRow, SinkStatus, Source,
+    SourceError, Stage, StageRow, StreamInfo, Trouble,
     delivery::{Ending, Given, Outlet, Report, Said},
-    drain::{Drain, Left},
+    drain::Left,
+    inputs::{Inputs, Over},
     monitor::{Asked, Monitor, Seen},
 };
 
-/// A source, what is done to its records, and where they go.
+/// Sources, what is done to their records, and where they go.
 ///
 /// ```text
 ///   the thread that steps                                  a thread each
-///  source -> [drain] -> [merge] -+-> stages -+-> queue -> sink
-///                                |           +-> queue -> sink
-///                                +-> queue -> raw sink
+///  source -> [drain] -+-> [merge] -+-> stages -+-> queue -> sink
+///  source -> [drain] -+            |           +-> queue -> sink
+///                                  +-> queue -> raw sink
 /// ```
 ///
 /// Whoever has a thread drives it, step by step or until its end; sinks have threads and queues of their own, so that a slow
@@ -40,7 +41,7 @@ use super::{
 /// ```
 #[must_use = "what was not finished is not waited for"]
 pub struct Pipeline<S> {
-    pub(super) source: S,
+    pub(super) inputs: Inputs<S>,
     pub(super) stream: Arc<StreamInfo>,
     pub(super) merge: Option<Merge>,
     pub(super) stages: Vec<Box<dyn Stage + Send>>,
@@ -48,10 +49,6 @@ pub struct Pipeline<S> {
     pub(super) outlets: Vec<Outlet>,
     pub(super) raw: usize,
     pub(super) pace: Pace,
-    pub(super) buf: BatchBuf,
-    /// When the first record came into the buffer, by the stream's clock.
-    pub(super) opened_ns: Option<u64>,
-    pub(super) drain: Drain,
     /// Those of raw sinks and those of the others: each sink gets every number.
     pub(super) next: [BatchId; 2],
     pub(super) reports: Receiver<Report>,
@@ -59,8 +56,6 @@ pub struct Pipeline<S> {
     /// Fires when the time to shut down is over.
     pub(super) deadline: Option<Receiver<std::time::Instant>>,
     pub(super) end: Option<End>,
-    /// The source has said that there is no more.
-    pub(super) source_ended: bool,
     pub(super) phase: Phase,
     pub(super) asked: Asked,
     /// Of each sink, whether it has said what is waited for.
@@ -100,9 +95,9 @@ const SLICE: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
-    /// The source has no more records.
+    /// The source has no more records; if there are several, none has.
     Source,
-    /// The source cannot go on.
+    /// The source cannot go on; if there are several, the others have no more records.
     SourceFailed,
     /// Whoever read this sink has gone away, and it was to end the pipeline.
     Closed {
@@ -136,7 +131,7 @@ impl From<bool> for Stop {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Step {
-    /// Records that left the source's buffer for the sinks.
+    /// Records that left a source's buffer for the sinks.
     pub records: u64,
     /// Everything was delivered that will be, and this was the reason to end. Further steps do nothing.
     pub end: Option<End>,
@@ -153,7 +148,7 @@ pub struct Step {
 pub struct Finished {
     /// The books.
     pub ledger: Ledger,
-    /// Gaps in the record numbers of each CPU beside the kernel's count of losses.
+    /// Gaps in the record numbers of each source and CPU beside the kernel's count of losses.
     pub gaps: Vec<GapReport>,
     /// Why it was over; `None` if it was finished before the source had given everything.
     pub end: Option<End>,
@@ -171,22 +166,22 @@ impl<S: Source> Pipeline<S> {
         PipelineBuilder::new(source)
     }
 
-    /// The source.
+    /// The source that the builder began with.
     #[must_use]
     pub fn source(&self) -> &S {
-        &self.source
+        self.inputs.first()
     }
 
-    /// The source, for example to stop it: then step until the end, so that nothing stays behind in it.
+    /// The source that the builder began with, for example to stop it: then step until the end, so that nothing stays behind in it.
     pub fn source_mut(&mut self) -> &mut S {
-        &mut self.source
+        self.inputs.first_mut()
     }
 
-    /// Polls the source once and brings to the sinks what is due. Waits for records or for room, as the builder was told. Once
+    /// Polls a source once and brings to the sinks what is due. Waits for records or for room, as the builder was told. Once
     /// there will be no more records, further steps wait for the sinks.
     ///
     /// # Errors
-    /// The source cannot go on. What it gave before goes its way with the next steps.
+    /// A source cannot go on. What it gave before goes its way with the next steps, and so do the other sources.
     pub fn step(&mut self) -> Result<Step, SourceError> {
         self.asked.answer(|| self.look());
         let mut step = Step::default();
@@ -211,12 +206,13 @@ impl<S: Source> Pipeline<S> {
     }
 
     /// Steps until the end. Before each step `stop` is asked, which may also tell the source something. When it says so for
-    /// the first time the source is stopped, and what it still has goes its way; from [`Stop::InTime`] or `true` on as long as the time to shut down allows. Otherwise, also
+    /// the first time the sources are stopped, and what they still have goes its way; from [`Stop::InTime`] or `true` on as long as the time to shut down allows. Otherwise, also
     /// when the source ends by itself, sinks are waited for however long they take, even one that is gone: keep `stop`
     /// able to say so. `trouble` gets each trouble of a sink as it is told.
     ///
     /// # Errors
-    /// The source could not go on; what it gave before goes its way when the pipeline is finished.
+    /// A source could not go on; what it gave before goes its way when the pipeline is finished. If there are others, driving it
+    /// further goes on with them.
     pub fn drive<T: Into<Stop>>(
         &mut self,
         mut stop: impl FnMut(&mut S) -> T,
@@ -226,9 +222,9 @@ impl<S: Source> Pipeline<S> {
         let mut asked = Stop::No;
         loop {
             if asked != Stop::InTime {
-                let now: Stop = stop(&mut self.source).into();
+                let now: Stop = stop(self.inputs.first_mut()).into();
                 if asked == Stop::No && now != Stop::No {
-                    self.source.stop();
+                    self.inputs.stop();
                 }
                 asked = asked.max(now);
             }
@@ -254,7 +250,7 @@ impl<S: Source> Pipeline<S> {
     /// The sinks at this moment, in the order of the ledger.
     #[must_use]
     pub fn sinks(&self) -> Vec<SinkStatus> {
-        self.outlets.iter().map(|outlet| outlet.status(self.drain.complete_until_ns)).collect()
+        self.outlets.iter().map(|outlet| outlet.status(self.inputs.complete_until_ns())).collect()
     }
 
     /// For other threads, which look at it while this one drives it.
@@ -295,7 +291,7 @@ impl<S: Source> Pipeline<S> {
         }
         self.await_kept();
         let ledger = self.books(Left::Behind);
-        let incomplete = self.source.incomplete();
+        let incomplete = self.inputs.incomplete();
         let ending = Arc::new(Ending { ledger: ledger.clone(), incomplete: incomplete.clone() });
         let alive = self.outlets.iter().filter(|outlet| !outlet.is_abandoned());
         alive.for_each(|outlet| outlet.finish(&ending));
@@ -307,7 +303,7 @@ impl<S: Source> Pipeline<S> {
         }
 
         let sinks = self.sinks();
-        let gaps = self.drain.gaps.report(&ledger.probes, |cpu| self.source.next_seq(cpu));
+        let gaps = self.inputs.gaps();
         let mut troubles: Vec<_> = self.troubles.try_iter().collect();
         for (outlet, ended) in self.outlets.into_iter().zip(self.heard) {
             if !ended {
@@ -325,8 +321,12 @@ impl<S: Source> Pipeline<S> {
         match self.phase {
             Phase::Running | Phase::Done => {}
             Phase::Closing => {
+                // One batch at a time, as sinks take them.
+                if let Some(at) = self.inputs.open() {
+                    self.close_batch(at);
+                    return;
+                }
                 self.phase = Phase::Releasing(0);
-                self.close_batch();
                 if let Some(merge) = &mut self.merge {
                     merge.finish();
                 }
@@ -368,52 +368,33 @@ impl<S: Source> Pipeline<S> {
     }
 
     fn look(&self) -> Seen {
-        let complete_until_ns = self.drain.complete_until_ns;
+        let complete_until_ns = self.inputs.complete_until_ns();
         Seen { ledger: self.ledger(), sinks: self.sinks(), complete_until_ns }
     }
 
-    /// Asks the source, and closes the batch if it is due.
+    /// Asks a source, and closes its batch if it is due.
     fn poll(&mut self, records: &mut u64) -> Result<(), SourceError> {
-        let age_ns = |opened: u64| self.drain.complete_until_ns.saturating_sub(opened);
-        let left = match self.opened_ns {
-            Some(opened) => Some(self.pace.batch_age.saturating_sub(Duration::from_nanos(age_ns(opened)))),
-            None => self.merge.as_ref().and_then(Merge::patience),
-        };
-        let longest = left.map_or(self.pace.wait, |left| left.min(self.pace.wait));
-        let before = self.buf.len();
-        self.buf.make_room(self.pace.batch_bytes);
-        let polled = self.source.poll(&mut self.buf, Some(longest));
-        match &polled {
-            Ok(polled) => {
-                self.drain.complete_until_ns = polled.complete_until_ns;
-                if polled.end {
-                    self.source_ended = true;
-                    self.end.get_or_insert(End::Source);
-                    self.phase = Phase::Closing;
-                }
-            }
-            Err(_) => {
-                self.end = Some(End::SourceFailed);
-                self.phase = Phase::Closing;
-            }
+        let held = self.merge.as_ref().and_then(Merge::patience);
+        let (due, polled) = self.inputs.poll(&self.pace, held);
+        if let Some(over) = self.inputs.over() {
+            self.phase = Phase::Closing;
+            self.end.get_or_insert(match over {
+                Over::Ended => End::Source,
+                Over::Failed => End::SourceFailed,
+            });
         }
-        let now_ns = self.drain.complete_until_ns;
-        let quiet = self.buf.len() == before;
-        let opened_ns = *self.opened_ns.get_or_insert(now_ns);
-        let is_old = Duration::from_nanos(now_ns.saturating_sub(opened_ns)) >= self.pace.batch_age;
-        if quiet || is_old || self.buf.len() >= self.pace.batch_bytes || self.phase != Phase::Running {
-            *records = self.close_batch();
+        if let Some(at) = due {
+            *records = self.close_batch(at);
         }
-        polled.map(drop)
+        polled
     }
 
-    /// Sends what is in the buffer on its way.
-    fn close_batch(&mut self) -> u64 {
-        self.opened_ns = None;
-        let (batch, records) = self.drain.count(self.buf.take());
+    /// Sends what is in the buffer of a source on its way.
+    fn close_batch(&mut self, at: usize) -> u64 {
+        let (batch, records) = self.inputs.close(at);
         match &mut self.merge {
             Some(merge) => {
-                merge.push(batch, self.drain.complete_until_ns);
+                merge.push(batch, self.inputs.passed_until_ns());
                 self.pass_merged();
             }
             None => self.pass(batch),
@@ -444,14 +425,14 @@ impl<S: Source> Pipeline<S> {
     }
 
     /// Gives a batch to each of these sinks, whatever another one does with it.
-    fn deliver(&mut self, to: std::ops::Range<usize>, batch: &Batch) {
+    fn deliver(&mut self, to: Range<usize>, batch: &Batch) {
         if batch.is_empty() || to.is_empty() {
             return;
         }
         let next = &mut self.next[usize::from(to.start >= self.raw)];
         let batch = batch.clone().labelled(*next, &self.stream);
         next.seq += 1;
-        let given = Given { records: batch.count(), until_ns: self.drain.complete_until_ns };
+        let given = Given { records: batch.count(), until_ns: self.inputs.complete_until_ns() };
         self.outlets[to].iter_mut().for_each(|outlet| outlet.give(&batch, given));
     }
 
@@ -501,17 +482,14 @@ impl<S: Source> Pipeline<S> {
         if nobody_left {
             self.phase = Phase::Closing;
         }
-        if !nobody_left || self.source.is_live() {
-            self.source.stop();
+        if !nobody_left || self.inputs.is_live() {
+            self.inputs.stop();
         }
     }
 
     fn books(&self, left: Left) -> Ledger {
-        let probes = self.source.probes();
-        let all_came = self.source_ended && !self.source.leaves_some();
-        let left = if all_came { Left::Nothing } else { left };
-        let mut drain = self.drain.row(probes.iter().map(ProbeRow::drained).sum(), left);
-        drain.counts.extend(self.source.counts());
+        let probes = self.inputs.probes();
+        let drain = self.inputs.row(left);
         let mut stages: Vec<StageRow> =
             std::iter::once(drain).chain(self.merge.iter().map(Merge::row)).collect();
         let tap = stages.last().map(|row| row.stage.clone()).unwrap_or_default();
@@ -522,7 +500,7 @@ impl<S: Source> Pipeline<S> {
             true => BTreeMap::new(),
             false => sinks.iter().take(self.raw).map(|row| (row.sink.clone(), tap.clone())).collect(),
         };
-        Ledger::with_taps(probes, stages, sinks, taps).with_uncounted(self.source.uncounted())
+        Ledger::with_taps(probes, stages, sinks, taps).with_uncounted(self.inputs.uncounted())
     }
 }
 

@@ -58,6 +58,8 @@ impl Cpu {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GapReport {
+    /// Which source of its pipeline, from 0 on, in the order they were added.
+    pub source: usize,
     /// The CPU.
     pub cpu: u16,
     /// A kind of the user's own; `None` for all others, which are numbered together.
@@ -182,7 +184,7 @@ impl Gaps {
 fn report_of(cpu: u16, kind: Option<Kind>, seen: Cpu, lost: u64, next: Option<u64>) -> GapReport {
     let (next, to_the_end) =
         next.and_then(|next| i64::try_from(next).ok()).map_or((seen.next, false), |next| (next, true));
-    GapReport { cpu, kind, received: seen.received, missing: seen.missing(next), lost, to_the_end }
+    GapReport { source: 0, cpu, kind, received: seen.received, missing: seen.missing(next), lost, to_the_end }
 }
 
 fn is_users(kind: Kind) -> bool {

@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::event::{Arch, BootId, ClockChange};
 
@@ -17,8 +18,45 @@ pub struct StreamInfo {
     pub clocks: Clocks,
     /// Number of CPUs the kernel may use.
     pub cpus: u16,
-    /// What was attached and how, as the recorder reported it; `null` for a source that attaches nothing.
-    pub report: serde_json::Value,
+    /// What was attached and how, as the recorder reported it; `null` for a source that attaches nothing. Of several sources the
+    /// array of theirs.
+    pub report: Value,
+    /// How many sources its records are from. Each numbers its own, so of several the numbers of a CPU say nothing.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub sources: u16,
+}
+
+const fn one() -> u16 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+const fn is_one(sources: &u16) -> bool {
+    *sources == 1
+}
+
+impl StreamInfo {
+    /// What the records of both together are from, if they are of one boot.
+    pub(super) fn join(&mut self, other: &Self) {
+        // What happened to the clocks since then is in its stream.
+        if other.clocks.monotonic_ns < self.clocks.monotonic_ns {
+            self.clocks = other.clocks;
+        }
+        self.cpus = self.cpus.max(other.cpus);
+        let mut reports = self.reports();
+        reports.extend(other.reports());
+        self.report = Value::Array(reports);
+        self.sources = self.sources.saturating_add(other.sources);
+    }
+
+    /// What each of the sources attached and how.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Value> {
+        match &self.report {
+            Value::Array(reports) if self.sources > 1 => reports.clone(),
+            report => vec![report.clone()],
+        }
+    }
 }
 
 /// The kernel's clocks, read at one moment.

@@ -7,6 +7,7 @@ mod ledger;
 
 mod drain;
 mod gaps;
+mod inputs;
 mod source;
 
 mod merge;

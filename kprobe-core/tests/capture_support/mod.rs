@@ -27,6 +27,7 @@ pub(crate) fn info() -> StreamInfo {
         },
         cpus: 4,
         report: serde_json::json!({"probes": ["syscall"]}),
+        sources: 1,
     }
 }
 

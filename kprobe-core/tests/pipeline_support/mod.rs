@@ -11,6 +11,7 @@ use kprobe_core::{
 use zerocopy::{Immutable, IntoBytes};
 
 pub(crate) mod counted;
+pub(crate) mod script;
 
 pub(crate) fn info() -> StreamInfo {
     StreamInfo {
@@ -21,6 +22,7 @@ pub(crate) fn info() -> StreamInfo {
         clocks: Clocks::default(),
         cpus: 4,
         report: serde_json::Value::Null,
+        sources: 1,
     }
 }
 

@@ -283,6 +283,7 @@ impl<Probes> RecorderBuilder<Probes> {
             clocks,
             cpus: u16::try_from(host.cpus.count()).unwrap_or(u16::MAX),
             report: serde_json::to_value(&report).unwrap_or_default(),
+            sources: 1,
         };
         let pending = Pending {
             sampling: self

@@ -8,13 +8,17 @@ use std::{
 
 use kprobe_core::{
     abi::Kind,
-    pipeline::{Batch, Merge, Pipeline, Retry, Sink, SinkError, SinkOptions, Stop},
+    event::{Event, Tgid},
+    pipeline::{Batch, GapReport, Merge, Pipeline, Policy, Retry, Sink, SinkError, SinkOptions, Stop},
 };
 use kprobe_ebpf::{Filter, Recorder, Syscalls, filter::SyscallSet};
 
-use crate::support::{child::workload, times};
+use crate::support::{
+    child::{Workload, workload},
+    times,
+};
 
-crate::trials!(three_sinks);
+crate::trials!(three_sinks, two_recorders);
 
 /// Counts the calls that it is given. First it does something else.
 struct Counts {
@@ -81,7 +85,7 @@ fn three_sinks() {
 
     let ledger = &done.ledger;
     assert_eq!((ledger.balance, ledger.lost()), (0, 0), "{ledger}");
-    assert!(done.gaps.iter().all(kprobe_core::pipeline::GapReport::agrees), "{:?}", done.gaps);
+    assert!(done.gaps.iter().all(GapReport::agrees), "{:?}", done.gaps);
     assert!(!told.is_empty() && told.iter().all(|told| told == "failing: at random"), "{told:?}");
     let [healthy, blocked, failing] = &ledger.sinks[..] else { panic!("three sinks") };
     assert_eq!(*by_healthy.lock().unwrap(), all);
@@ -95,4 +99,73 @@ fn three_sinks() {
     assert!(full > 0 && blocked.dropped.len() == 1, "{blocked:?}");
     let calls = *by_blocked.lock().unwrap();
     assert!(calls <= blocked.delivered && blocked.delivered <= calls + healthy.received - all, "{blocked:?}");
+}
+
+/// Keeps the numbers of the calls that it is given.
+struct Calls(Arc<Mutex<Vec<i64>>>);
+
+impl Sink for Calls {
+    fn name(&self) -> &str {
+        "calls"
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        let events = batch.records().map(|record| Event::decode(record.unwrap()).unwrap());
+        let calls = events.filter_map(|event| match event {
+            Some(Event::Syscall(call)) => call.nr.map(|call| i64::from(call.nr)),
+            _ => None,
+        });
+        self.0.lock().unwrap().extend(calls);
+        Ok(())
+    }
+}
+
+/// One records what a process waits for and says, the other what it does between. Both number their records from 0 on.
+fn two_recorders() {
+    const ROUNDS: usize = 50;
+    let each = times(2000) as usize;
+    let mut gate = Workload::start(&format!("gate {each} 0"));
+    assert_eq!(gate.line(), "ready");
+    let recorder = |calls: &[&str]| {
+        let probe = Syscalls::of(SyscallSet::named(calls.iter().copied()).unwrap());
+        let builder = Recorder::builder().probe(probe).ring_bytes(16 << 20);
+        builder.filter(Filter::tgids([Tgid(gate.tgid())])).attach().unwrap()
+    };
+    let (talk, work) = (recorder(&["read", "write"]), recorder(&["getppid"]));
+    let kept = Arc::<Mutex<Vec<i64>>>::default();
+    let mut pipeline = Pipeline::builder(talk)
+        .source(work)
+        .merge(Merge::default())
+        .sink_with(Calls(Arc::clone(&kept)), SinkOptions::default().policy(Policy::Block))
+        .build()
+        .unwrap();
+    let done = thread::spawn(move || {
+        for _ in 0..ROUNDS {
+            gate.go();
+            assert_eq!(gate.line(), "done");
+        }
+    });
+    pipeline
+        .drive(|_| if done.is_finished() { Stop::AtLeisure } else { Stop::No }, |trouble| panic!("{trouble}"))
+        .unwrap();
+    let finished = pipeline.finish();
+    done.join().unwrap();
+
+    let ledger = &finished.ledger;
+    assert_eq!((ledger.balance, ledger.lost()), (0, 0), "{ledger}");
+    assert!(ledger.stages[1].counts.is_empty(), "{ledger}");
+    for source in [0, 1] {
+        let mut gaps = finished.gaps.iter().filter(|gap| gap.source == source);
+        assert!(gaps.clone().any(|gap| gap.received > 0 && gap.to_the_end), "{:?}", finished.gaps);
+        assert!(gaps.all(GapReport::agrees), "{:?}", finished.gaps);
+    }
+
+    let (read, write, getppid) = (libc::SYS_read, libc::SYS_write, libc::SYS_getppid);
+    let kept = kept.lock().unwrap();
+    // It waited in the first of its reads already when it was not recorded yet, and is in the last one still.
+    let from = kept.iter().position(|call| *call == getppid).unwrap();
+    assert!(from <= 1, "{:?}", &kept[..from]);
+    let round: Vec<i64> = std::iter::repeat_n(getppid, each).chain([write]).collect();
+    let rounds = vec![round; ROUNDS].join(&read);
+    assert!(kept[from..] == rounds[..], "{} calls, not {}", kept.len() - from, rounds.len());
 }

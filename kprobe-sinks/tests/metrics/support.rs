@@ -57,6 +57,7 @@ pub(crate) fn feed() -> (Sender<Feeding>, Feed) {
         clocks: Clocks::default(),
         cpus: 2,
         report: serde_json::Value::Null,
+        sources: 1,
     };
     (tell, Feed { info, told, given: [0; 2], damaged: 0 })
 }

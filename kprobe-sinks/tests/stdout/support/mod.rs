@@ -30,6 +30,7 @@ pub(crate) fn info() -> StreamInfo {
         clocks: CLOCKS,
         cpus: 4,
         report: serde_json::Value::Null,
+        sources: 1,
     }
 }
 

@@ -1,0 +1,289 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Batch, BatchBuf, GapReport, Polled, ProbeRow, Source, SourceError, StageRow,
+    drain::{Drain, Left},
+    driver::Pace,
+};
+
+/// The sources of a pipeline, which are asked in turn.
+///
+/// Each has a buffer and a drain of its own: what it numbered is watched apart from what others did.
+pub(super) struct Inputs<S> {
+    first: Input<S>,
+    others: Vec<Box<Input<Other>>>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+pub(super) type Other = dyn Source + Send;
+
+/// A source, and what came out of it so far.
+pub(super) struct Input<S: ?Sized> {
+    drain: Drain,
+    buf: BatchBuf,
+    /// When the first record came into the buffer, by the stream's clock.
+    opened_ns: Option<u64>,
+    /// All records up to this time went on their way: what waits in the buffer has not.
+    passed_until_ns: u64,
+    /// It gave something when it was asked last.
+    is_busy: bool,
+    state: State,
+    source: S,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    /// It has said that there is no more.
+    Ended,
+    Failed,
+}
+
+/// Why none of them is asked any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    Ended,
+    Failed,
+}
+
+impl<S> Input<S> {
+    pub(super) fn new(source: S) -> Self {
+        Self {
+            drain: Drain::default(),
+            buf: BatchBuf::default(),
+            opened_ns: None,
+            passed_until_ns: 0,
+            is_busy: false,
+            state: State::Running,
+            source,
+        }
+    }
+}
+
+impl<S: Source + ?Sized> Input<S> {
+    fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// A batch of it waits for more records.
+    fn is_open(&self) -> bool {
+        self.opened_ns.is_some()
+    }
+
+    /// How long the batch may still wait.
+    fn left(&self, pace: &Pace) -> Option<Duration> {
+        let age_ns = self.drain.complete_until_ns.saturating_sub(self.opened_ns?);
+        Some(pace.batch_age.saturating_sub(Duration::from_nanos(age_ns)))
+    }
+
+    /// Asks for records; then says whether the batch is due.
+    fn poll(&mut self, pace: &Pace, longest: Duration) -> Result<bool, SourceError> {
+        let before = self.buf.len();
+        self.buf.make_room(pace.batch_bytes);
+        let polled = self.source.poll(&mut self.buf, Some(longest));
+        self.is_busy = self.buf.len() > before;
+        match &polled {
+            Ok(Polled { complete_until_ns, end }) => {
+                self.drain.complete_until_ns = *complete_until_ns;
+                if *end {
+                    self.state = State::Ended;
+                }
+            }
+            Err(_) => self.state = State::Failed,
+        }
+        self.opened_ns.get_or_insert(self.drain.complete_until_ns);
+        polled?;
+        let is_old = self.left(pace).is_some_and(|left| left.is_zero());
+        Ok(!self.is_busy || is_old || self.buf.len() >= pace.batch_bytes || !self.is_running())
+    }
+
+    fn close(&mut self) -> (Batch, u64) {
+        self.opened_ns = None;
+        self.passed_until_ns = self.drain.complete_until_ns;
+        self.drain.count(self.buf.take())
+    }
+
+    fn row(&self, left: Left) -> StageRow {
+        let all_came = self.state == State::Ended && !self.source.leaves_some();
+        let says = self.source.probes().iter().map(ProbeRow::drained).sum();
+        let mut row = self.drain.row(says, if all_came { Left::Nothing } else { left });
+        row.counts = self.source.counts();
+        row
+    }
+
+    /// Nothing can be said of numbers that several sources gave.
+    fn gaps(&self, at: usize) -> Vec<GapReport> {
+        if self.source.info().sources > 1 {
+            return Vec::new();
+        }
+        let gaps = self.drain.gaps.report(&self.source.probes(), |cpu| self.source.next_seq(cpu));
+        gaps.into_iter().map(|gap| GapReport { source: at, ..gap }).collect()
+    }
+}
+
+impl<S: Source> Inputs<S> {
+    pub(super) fn new(first: S, others: Vec<Box<Input<Other>>>) -> Self {
+        Self { first: Input::new(first), others, turn: 0 }
+    }
+
+    pub(super) fn first(&self) -> &S {
+        &self.first.source
+    }
+
+    pub(super) fn first_mut(&mut self) -> &mut S {
+        &mut self.first.source
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Input<dyn Source + '_>> {
+        let first: &Input<dyn Source + '_> = &self.first;
+        std::iter::once(first).chain(self.others.iter().map(|other| -> &Input<dyn Source + '_> { &**other }))
+    }
+
+    fn get(&mut self, at: usize) -> &mut Input<dyn Source + '_> {
+        match at.checked_sub(1) {
+            None => &mut self.first,
+            Some(at) => &mut *self.others[at],
+        }
+    }
+
+    /// Asks the one whose turn it is, which waits at most as long as a step may, as its batch may or `held`, what is held back of all, may;
+    /// and not at all where another one may have something. Says of which one a batch is due.
+    pub(super) fn poll(
+        &mut self,
+        pace: &Pace,
+        held: Option<Duration>,
+    ) -> (Option<usize>, Result<(), SourceError>) {
+        let Some(at) = self.next() else { return (None, Ok(())) };
+        let others = || self.iter().enumerate().filter(|(of, other)| *of != at && other.is_running());
+        let most = match others().count() {
+            0 => pace.wait,
+            _ if others().any(|(_, other)| other.is_busy || other.is_open()) => Duration::ZERO,
+            _ => pace.batch_age.min(pace.wait),
+        };
+        let input = self.get(at);
+        let longest = input.left(pace).or(held).map_or(most, |left| left.min(most));
+        match input.poll(pace, longest) {
+            Ok(is_due) => (is_due.then_some(at), Ok(())),
+            Err(error) => (Some(at), Err(error)),
+        }
+    }
+
+    /// One that does not lose what waits in it is not asked while it is ahead of others: what it gave would have to wait for them.
+    fn next(&mut self) -> Option<usize> {
+        let count = 1 + self.others.len();
+        let last = self.complete_until_ns();
+        let turn = self.turn;
+        let is_next = |at: &usize| {
+            let input = self.get(*at);
+            input.is_running() && (input.source.is_live() || input.drain.complete_until_ns <= last)
+        };
+        let at = (turn..turn + count).map(|at| at % count).find(is_next)?;
+        self.turn = at + 1;
+        Some(at)
+    }
+
+    /// Ends the batch of one of them; with it, how many records came.
+    pub(super) fn close(&mut self, at: usize) -> (Batch, u64) {
+        self.get(at).close()
+    }
+
+    /// One whose batch still waits for more records.
+    pub(super) fn open(&self) -> Option<usize> {
+        self.iter().position(Input::is_open)
+    }
+
+    /// All records up to this time came, from each that is not at its end.
+    pub(super) fn complete_until_ns(&self) -> u64 {
+        self.earliest(|input| input.drain.complete_until_ns)
+    }
+
+    /// All records up to this time went on their way, of each that is not at its end.
+    pub(super) fn passed_until_ns(&self) -> u64 {
+        self.earliest(|input| input.passed_until_ns)
+    }
+
+    fn earliest(&self, of: impl Fn(&Input<dyn Source + '_>) -> u64) -> u64 {
+        let running = self.iter().filter(|input| input.is_running()).map(&of).min();
+        running.or_else(|| self.iter().map(of).max()).unwrap_or_default()
+    }
+
+    /// `None` while there is one to ask.
+    pub(super) fn over(&self) -> Option<Over> {
+        if self.iter().any(Input::is_running) {
+            return None;
+        }
+        let failed = self.iter().any(|input| input.state == State::Failed);
+        Some(if failed { Over::Failed } else { Over::Ended })
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.iter().any(|input| input.source.is_live())
+    }
+
+    pub(super) fn stop(&mut self) {
+        for at in 0..=self.others.len() {
+            let input = self.get(at);
+            if input.state != State::Ended {
+                input.source.stop();
+            }
+        }
+    }
+
+    /// What all of them counted, by probe and CPU.
+    pub(super) fn probes(&self) -> Vec<ProbeRow> {
+        let mut rows = self.first.source.probes();
+        if self.others.is_empty() {
+            return rows;
+        }
+        rows.extend(self.others.iter().flat_map(|other| other.source.probes()));
+        let mut sums = BTreeMap::new();
+        for row in rows {
+            let sum = sums.entry((row.probe.clone(), row.cpu)).or_insert_with(|| ProbeRow {
+                submitted: 0,
+                lost: 0,
+                sampled_out: 0,
+                ..row.clone()
+            });
+            sum.submitted += row.submitted;
+            sum.lost += row.lost;
+            sum.sampled_out += row.sampled_out;
+        }
+        sums.into_values().collect()
+    }
+
+    /// The row of all drains.
+    pub(super) fn row(&self, left: Left) -> StageRow {
+        self.iter().map(|input| input.row(left)).reduce(sum).unwrap_or_default()
+    }
+
+    pub(super) fn uncounted(&self) -> u64 {
+        self.iter().map(|input| input.source.uncounted()).sum()
+    }
+
+    pub(super) fn gaps(&self) -> Vec<GapReport> {
+        self.iter().enumerate().flat_map(|(at, input)| input.gaps(at)).collect()
+    }
+
+    pub(super) fn incomplete(&self) -> Option<String> {
+        let reasons: Vec<String> = self.iter().filter_map(|input| input.source.incomplete()).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+}
+
+fn sum(one: StageRow, other: StageRow) -> StageRow {
+    let mut sum = StageRow {
+        stage: one.stage,
+        received: one.received + other.received,
+        added: one.added + other.added,
+        delivered: one.delivered + other.delivered,
+        undecodable: one.undecodable + other.undecodable,
+        held: one.held + other.held,
+        dropped: one.dropped,
+        counts: one.counts,
+    };
+    for (numbers, others) in [(&mut sum.dropped, other.dropped), (&mut sum.counts, other.counts)] {
+        others.into_iter().for_each(|(name, count)| *numbers.entry(name).or_default() += count);
+    }
+    sum
+}
