@@ -76,15 +76,31 @@ fn switches_as_the_kernel_counts_them() {
 
 /// Whoever is about to give up its CPU and has a signal pending stays runnable, though the kernel counts that as voluntary.
 fn switches_with_a_signal_pending() {
-    let count = times(2000);
-    let builder = Recorder::builder().probe(Sched::default()).ring_bytes(64 << 20).filter(Filter::none());
-    let mut recording = Recording::start(builder);
     // Before 6.1 and from 6.15 on the kernel says so itself; from 6.6 on another thread does not always go first, so that
     // only there it can be brought about. One that just runs is no good neighbour otherwise: in a guest with 7.2 the timer of
     // a CPU that nothing else interrupts was seen to have stopped.
     let release = kprobe_ebpf::host::kernel_release().unwrap();
     let hits = in_vm() && release.at_least(6, 1) && !release.at_least(6, 6);
-    let mut workload = recording.spawn(&format!("signalled {count} {}", u8::from(hits)));
+    // It is a matter of chance, of about one in ten; on a busy machine there are fewer chances, and fewer of them come true.
+    let tries = if hits { 5 } else { 1 };
+    let hit = (0..tries).any(|_| {
+        let [blocked, runnable, voluntary, involuntary] = signalled(hits);
+        assert!(
+            blocked + runnable == voluntary + involuntary && blocked > 0 && blocked <= voluntary,
+            "{blocked} {runnable}, {voluntary} {involuntary}"
+        );
+        blocked < voluntary
+    });
+    assert!(hit || !hits, "not once in {tries} tries");
+}
+
+/// Switches of a thread that often has a signal just when it is about to sleep: those that left it blocked and those that left it
+/// runnable, by the records; its voluntary and its involuntary ones, by the kernel.
+fn signalled(beside_another: bool) -> [u64; 4] {
+    let count = times(2000);
+    let builder = Recorder::builder().probe(Sched::default()).ring_bytes(64 << 20).filter(Filter::none());
+    let mut recording = Recording::start(builder);
+    let mut workload = recording.spawn(&format!("signalled {count} {}", u8::from(beside_another)));
     let tid: u32 = workload.line().parse().unwrap();
     let (voluntary, involuntary) = settled(&mut recording, tid);
     let until = kprobe_ebpf::host::clocks().monotonic_ns;
@@ -94,15 +110,7 @@ fn switches_with_a_signal_pending() {
     let switches = recorded.all::<SchedSwitch>();
     let left = switches.iter().filter(|left| left.origin.tid.0 == tid && left.origin.ktime_ns < until);
     let (runnable, blocked): (Vec<_>, Vec<_>) = left.copied().partition(|left| left.prev_state.is_runnable());
-    let (blocked, runnable) = (blocked.len() as u64, runnable.len() as u64);
-    assert_eq!(
-        blocked + runnable,
-        voluntary + involuntary,
-        "{blocked} {runnable}, {voluntary} {involuntary}"
-    );
-    assert!(blocked > 0 && blocked <= voluntary, "{blocked} {runnable}, {voluntary} {involuntary}");
-    // One that hardly got the CPU has had too few chances.
-    assert!(blocked < voluntary || !hits || blocked < 100, "{blocked} {runnable}, {voluntary} {involuntary}");
+    [blocked.len() as u64, runnable.len() as u64, voluntary, involuntary]
 }
 
 /// Voluntary and involuntary switches of a thread that waits for the test and will not run before that.
