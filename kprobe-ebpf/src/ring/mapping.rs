@@ -8,11 +8,12 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 
-/// Shared memory mapped from a file, unmapped on drop.
+/// Shared memory mapped from a file, unmapped on drop unless it was lent.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    is_own: bool,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread, and the type gives out nothing but its address: each use
@@ -25,14 +26,22 @@ impl Mapping {
     pub(crate) fn new(fd: BorrowedFd<'_>, offset: u64, len: usize, prot: ProtFlags) -> io::Result<Self> {
         // SAFETY: without MAP_FIXED the kernel picks addresses that nothing else uses.
         let start = unsafe { mmap(ptr::null_mut(), len, prot, MapFlags::SHARED, fd, offset) }?;
-        Ok(Self { start: NonNull::new(start.cast()).ok_or(io::Errno::NOMEM)?, len })
+        Ok(Self { start: NonNull::new(start.cast()).ok_or(io::Errno::NOMEM)?, len, is_own: true })
     }
 
     /// # Safety
     ///
     /// `start..start + len` is a mapping that nothing else unmaps.
     pub(crate) unsafe fn from_raw(start: NonNull<u8>, len: usize) -> Self {
-        Self { start, len }
+        Self { start, len, is_own: true }
+    }
+
+    /// # Safety
+    ///
+    /// `start..start + len` is mapped and stays so.
+    #[cfg(test)]
+    pub(crate) unsafe fn lent(start: NonNull<u8>, len: usize) -> Self {
+        Self { start, len, is_own: false }
     }
 
     pub(crate) fn start(&self) -> *mut u8 {
@@ -46,8 +55,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // Under Miri the mappings of a ring are parts of one (see `model`), and it unmaps no parts.
-        if cfg!(miri) {
+        if !self.is_own {
             return;
         }
         // SAFETY: the range was mapped by or given to this value, and what borrows from it is gone.

@@ -2,6 +2,7 @@
 //! stands for its wait queue. What the tests cannot have otherwise: records that stay reserved as long as they like.
 
 use std::{
+    mem::ManuallyDrop,
     os::fd::{AsFd as _, OwnedFd},
     ptr::{self, NonNull},
     slice,
@@ -80,37 +81,51 @@ fn map_twice(file: &OwnedFd, offset: usize, lead: usize, bytes: usize, prot: Pro
     mapping
 }
 
-/// What the kernel sees of a ring, and the two mappings of its reader: other addresses, as it is in truth.
-fn in_views(bytes: usize) -> (Mapping, Mapping, Mapping) {
+/// A file for a ring, and what the kernel sees of it.
+fn file_and_view(bytes: usize) -> (OwnedFd, Mapping) {
     let file = memfd_create("ring-model", MemfdFlags::CLOEXEC).expect("memfd");
     ftruncate(&file, (2 * page_size() + bytes) as u64).expect("memfd grows");
     let mapping = map_twice(&file, 0, 2 * page_size(), bytes, ProtFlags::READ | ProtFlags::WRITE);
+    (file, mapping)
+}
+
+/// What the kernel sees of a ring, and the two mappings of its reader: other addresses, as it is in truth.
+fn in_views(bytes: usize) -> (Mapping, Mapping, Mapping) {
+    let (file, mapping) = file_and_view(bytes);
     let consumer = Mapping::new(file.as_fd(), 0, page_size(), ProtFlags::READ | ProtFlags::WRITE);
     let producer = map_twice(&file, page_size(), page_size(), bytes, ProtFlags::READ);
     (mapping, consumer.expect("memfd maps"), producer)
 }
 
-/// Likewise for Miri, which maps no files: the same addresses for both. It sees there what one does against the other,
-/// which an observer of addresses cannot in different views. The data is there once: for records that do not pass the end.
+/// Whether who looks on goes by addresses: Miri, or ThreadSanitizer, whose run sets the second.
+const IN_ONE_VIEW: bool = cfg!(any(miri, kprobe_one_view));
+
+/// Likewise for those: the same addresses for both. They see there what one does against the other, which they cannot in different views.
+/// It is mapped for good, as any of the three may be the last.
 fn in_one_view(bytes: usize) -> (Mapping, Mapping, Mapping) {
     let len = 2 * (page_size() + bytes);
+    let start = if cfg!(miri) { once(len) } else { ManuallyDrop::new(file_and_view(bytes).1).start() };
+    let part = |at: usize, len| {
+        let start = NonNull::new(start.wrapping_add(at)).expect("not null");
+        // SAFETY: nothing unmaps it.
+        unsafe { Mapping::lent(start, len) }
+    };
+    (part(0, len), part(0, page_size()), part(page_size(), len - page_size()))
+}
+
+/// Miri maps no files. The data is there once: for records that do not pass the end.
+fn once(len: usize) -> *mut u8 {
     // SAFETY: without MAP_FIXED the kernel picks addresses that nothing else uses.
     let start = unsafe {
         mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-    }
-    .expect("memory");
-    let part = |at: usize, len| {
-        let start = NonNull::new(start.cast::<u8>().wrapping_add(at)).expect("not null");
-        // SAFETY: under Miri no `Mapping` unmaps, so that nothing does.
-        unsafe { Mapping::from_raw(start, len) }
     };
-    (part(0, len), part(0, page_size()), part(page_size(), len - page_size()))
+    start.expect("memory").cast()
 }
 
 /// A ring of so many bytes whose positions begin at `position`.
 pub(super) fn ring_at(bytes: usize, position: usize) -> (Producer, Ring) {
     let doorbell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("eventfd");
-    let (mapping, consumer, producer) = if cfg!(miri) { in_one_view(bytes) } else { in_views(bytes) };
+    let (mapping, consumer, producer) = if IN_ONE_VIEW { in_one_view(bytes) } else { in_views(bytes) };
     let fd = doorbell.try_clone().expect("descriptor");
     let (pending, submitted) = (Mutex::new(position), AtomicU64::new(0));
     let memory = Memory { mapping, mask: bytes - 1, doorbell, pending, submitted };
