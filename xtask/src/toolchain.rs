@@ -124,6 +124,11 @@ impl Toolchain {
         })
     }
 
+    /// The cargo command's first words and its environment, for other targets.
+    pub(crate) fn words(&self) -> (&[OsString], &[(&'static str, OsString)]) {
+        (&self.cargo, &self.env)
+    }
+
     /// The toolchain's cargo, ready for the BPF target.
     pub(crate) fn cargo(&self) -> Result<Command> {
         let (program, args) = self.cargo.split_first().context("a toolchain without cargo")?;

@@ -13,11 +13,12 @@ use crate::{
 /// What the tests compare with and record.
 const NEEDS: [Need; 4] = [("strace", "strace"), ("git", "git"), ("python3", "python3"), ("curl", "curl")];
 
+pub(super) const NOT_ROOT: &str =
+    "not root, and sudo asks for a password: attaching needs root; run `sudo -v` first, or as root";
+
 pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
     if install::as_root("true").is_none() {
-        let why =
-            "not root, and sudo asks for a password: attaching needs root; run `sudo -v` first, or as root";
-        return Ok(vec![Row::skipped("live", why)]);
+        return Ok(vec![Row::skipped("live", NOT_ROOT)]);
     }
     if let Err(error) =
         install::install(&NEEDS, "the live tests, which compare with strace on real programs", args.offline)

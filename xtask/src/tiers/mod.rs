@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Error, Result, anyhow};
 use clap::ValueEnum;
 
 use crate::{
@@ -35,7 +35,7 @@ pub(crate) enum Tier {
     Vm,
     /// A nightly toolchain and cargo-fuzz
     Fuzz,
-    /// A toolchain with the runtime of AddressSanitizer, as rustup's are
+    /// Root on this kernel, a toolchain with the sanitizers' runtimes, as rustup's are, and one with the sources of the standard library
     Sanitizers,
 }
 
@@ -63,9 +63,20 @@ impl Tier {
             }
             Self::Fuzz => "every target of fuzz/; needs: a nightly toolchain, cargo-fuzz, a C++ compiler",
             Self::Sanitizers => {
-                "the unit tests of kprobe-ebpf, the ring among them, under AddressSanitizer; needs: a toolchain of rustup's"
+                "the unit tests of kprobe-ebpf, the ring among them, and some of its live tests, under AddressSanitizer and ThreadSanitizer; needs: root, a toolchain of rustup's, apt or a nightly with rust-src"
             }
         }
+    }
+
+    /// A tier's own way of saying that something is missing here is a row; an error is a fault of the run itself.
+    fn rows(self, args: &Args) -> Vec<Row> {
+        self.run(args).unwrap_or_else(|error| self.failed(&error))
+    }
+
+    fn failed(self, error: &Error) -> Vec<Row> {
+        eprintln!("   {}: FAILED: {error:#}", self.name());
+        let counts = crate::libtest::Counts { failed: 1, ..Default::default() };
+        vec![Row { name: self.name().to_owned(), counts, time: Duration::ZERO, skipped: None }]
     }
 
     fn run(self, args: &Args) -> Result<Vec<Row>> {
@@ -112,26 +123,28 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         return Ok(true);
     }
     let started = Instant::now();
-    let mut rows = Vec::new();
-    let mut ahead = None;
-    for tier in tiers {
-        match tier {
-            // It leaves most of the processors' time to others.
-            Tier::Live if tiers.contains(&Tier::Vm) => ahead = Some(thread::spawn(vm::compile_ahead)),
-            // What went wrong is seen again.
-            Tier::Vm => drop(ahead.take().map(thread::JoinHandle::join)),
-            _ => {}
-        }
-        match tier.run(args) {
-            Ok(more) => rows.extend(more),
-            // A tier's own way of saying that something is missing here is a row; this is a fault of the run itself.
-            Err(error) => {
-                eprintln!("   {}: FAILED: {error:#}", tier.name());
-                let counts = crate::libtest::Counts { failed: 1, ..Default::default() };
-                rows.push(Row { name: tier.name().to_owned(), counts, time: Duration::ZERO, skipped: None });
+    let rows = thread::scope(|scope| {
+        let (mut rows, mut ahead, mut beside) = (Vec::new(), None, None);
+        for tier in tiers {
+            match tier {
+                // It leaves most of the processors' time to others.
+                Tier::Live if tiers.contains(&Tier::Vm) => ahead = Some(scope.spawn(vm::compile_ahead)),
+                // What went wrong is seen again.
+                Tier::Vm => drop(ahead.take().map(thread::ScopedJoinHandle::join)),
+                // It keeps one processor, for so long as it is told.
+                Tier::Fuzz if tiers.contains(&Tier::Sanitizers) => {
+                    beside = Some(scope.spawn(|| Tier::Fuzz.rows(args)));
+                    continue;
+                }
+                _ => {}
             }
+            rows.extend(tier.rows(args));
         }
-    }
+        if let Some(beside) = beside {
+            rows.extend(beside.join().unwrap_or_else(|_| Tier::Fuzz.failed(&anyhow!("it panicked"))));
+        }
+        rows
+    });
     println!("\n{}in all {:.0} s\n", table::render(&rows), started.elapsed().as_secs_f64());
     for row in &rows {
         if let Some(why) = &row.skipped {

@@ -1,14 +1,16 @@
-//! The tests of the code with `unsafe`, under AddressSanitizer.
+//! The tests of the code with `unsafe`, under AddressSanitizer and ThreadSanitizer.
 //!
-//! The sanitizers come with the toolchains of rustup, stable ones too; their flags are unstable. The standard library is
-//! the precompiled one, which is not instrumented: what it does inside is not looked at. ThreadSanitizer
-//! is not here: it took what two threads do under one `Mutex` for a race, perhaps for that reason.
+//! The runtimes come with the toolchains of rustup, stable ones too; the flags are unstable. AddressSanitizer has the
+//! precompiled standard library, whose insides it does not look at. ThreadSanitizer must see how that passes memory from thread to
+//! thread, or it reports what two threads do under one `Mutex`: it has one built with it, from the sources that the compiler of the
+//! kernel programs has.
 
 use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -18,11 +20,17 @@ use super::{
     session::{Session, run_to},
     targets,
 };
-use crate::{repo, sh, table::Row};
+use crate::{
+    cache::Cache,
+    install, repo, sh,
+    table::Row,
+    toolchain::{Choice, Toolchain},
+};
 
-/// What is run: `cargo test` with these words. The ring (`ring/buffer.rs`, `mapping.rs`, `state.rs`) against its model, with
-/// one thread and with three. What else has `unsafe` there needs a kernel that attaches programs.
-const TARGET: [&str; 3] = ["--package", "kprobe-ebpf", "--lib"];
+/// What is built: `cargo test` with these words. The ring (`ring/buffer.rs`, `mapping.rs`, `state.rs`) against its model, with one
+/// thread and with three; and what has `unsafe` in the rest of the package, with a kernel that attaches programs.
+const TARGETS: [&str; 7] =
+    ["--package", "kprobe-ebpf", "--lib", "--test", "live", "--features", "live-tests"];
 
 /// A sanitizer, and how it is asked.
 #[derive(Debug, Clone, Copy)]
@@ -35,55 +43,117 @@ struct Sanitizer {
     options: (&'static str, &'static str),
     /// The test of the planted package that it must fail, and what it must say.
     finds: (&'static str, &'static str),
+    with: Std,
+    /// Which of the live tests, by the beginnings of their names, and what is left out of them.
+    live: &'static [&'static str],
 }
 
-const SANITIZERS: [Sanitizer; 1] = [Sanitizer {
-    name: "address",
-    runtime: "_rt.asan.a",
-    flags: "-Zsanitizer=address",
-    options: ("ASAN_OPTIONS", "detect_leaks=1"),
-    finds: ("use_after_free", "ERROR: AddressSanitizer: heap-use-after-free"),
-}];
+/// Which standard library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Std {
+    Precompiled,
+    /// Built for it.
+    Instrumented,
+}
 
+/// It takes a multiple of the memory.
+const SKIPPED: &str = "cpu_time_and_memory";
+
+const SANITIZERS: [Sanitizer; 2] = [
+    Sanitizer {
+        name: "address",
+        runtime: "_rt.asan.a",
+        flags: "-Zsanitizer=address",
+        options: ("ASAN_OPTIONS", "detect_leaks=1"),
+        finds: ("use_after_free", "ERROR: AddressSanitizer: heap-use-after-free"),
+        with: Std::Precompiled,
+        // Statistics of programs, tables that both sides have mapped and read after a grace period, threads.
+        live: &["usage::", "aggregates::", "driving::"],
+    },
+    Sanitizer {
+        name: "thread",
+        runtime: "_rt.tsan.a",
+        // It has both sides of a ring at one address, or it would not see that they are one memory.
+        flags: "-Zsanitizer=thread --cfg=kprobe_one_view",
+        options: ("TSAN_OPTIONS", "history_size=7"),
+        finds: ("data_race", "WARNING: ThreadSanitizer: data race"),
+        with: Std::Instrumented,
+        // What has threads.
+        live: &["usage::", "driving::", "pipeline::two_recorders"],
+    },
+];
+
+/// Both at the same time: each has steps that take one processor.
 pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
-    let compiler = match Compiler::find(args.offline) {
-        Ok(compiler) => compiler,
-        Err(error) => return Ok(vec![Row::skipped("sanitizers", format!("{error:#}"))]),
+    let one = |sanitizer: Sanitizer| {
+        let name = format!("sanitizers {}", sanitizer.name);
+        let found = match sanitizer.with {
+            Std::Precompiled => Compiler::precompiled(args.offline),
+            Std::Instrumented => Compiler::instrumented(args.offline),
+        };
+        match found.and_then(|compiler| Ok((compiler.runtime(sanitizer)?, compiler))) {
+            Ok((runtime, compiler)) => under(sanitizer, &compiler, &runtime, &name),
+            Err(error) => Ok(vec![Row::skipped(&name, format!("{error:#}"))]),
+        }
     };
-    let mut session = Session::start("sanitizers")?;
-    let proofs = session.log("planted").with_extension("");
-    for sanitizer in SANITIZERS {
-        session.check(&format!("{}: finds what was planted", sanitizer.name), || {
-            planted(&compiler, sanitizer, &proofs)
+    thread::scope(|scope| {
+        let threads = SANITIZERS.map(|sanitizer| scope.spawn(move || one(sanitizer)));
+        let rows = threads.map(|thread| match thread.join() {
+            Ok(rows) => rows,
+            Err(_) => bail!("the run of a sanitizer panicked"),
         });
-    }
-    for sanitizer in SANITIZERS {
-        match build(&compiler, sanitizer) {
-            Ok(binaries) => {
-                for binary in &binaries {
-                    session.tests(
-                        &format!("{}: {}", sanitizer.name, binary.name),
-                        &mut tests(sanitizer, binary),
-                    );
-                }
-            }
-            Err(error) => session.check(&format!("{}: build", sanitizer.name), || Err(error)),
+        Ok(rows.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    })
+}
+
+fn under(sanitizer: Sanitizer, compiler: &Compiler, runtime: &Path, name: &str) -> Result<Vec<Row>> {
+    let mut session = Session::start(name)?;
+    let proofs = session.log("planted").with_extension("");
+    let planted = planted(compiler, sanitizer, runtime, &proofs);
+    session.check("finds what was planted", || planted);
+    let binaries = match build(compiler, sanitizer, runtime) {
+        Ok(binaries) => binaries,
+        Err(error) => {
+            session.check("build", || Err(error));
+            return Ok(vec![session.finish()]);
+        }
+    };
+    let mut skipped = None;
+    for binary in &binaries {
+        if binary.name != "live" {
+            session.tests(&binary.name, &mut tests(sanitizer, binary, sh::clean(&binary.path)));
+            continue;
+        }
+        for names in sanitizer.live {
+            let Some(mut cmd) = install::as_root("env") else {
+                skipped = Some(Row::skipped(&format!("{name} live"), super::live::NOT_ROOT));
+                break;
+            };
+            let (option, value) = sanitizer.options;
+            cmd.arg(format!("{option}={value}")).arg(&binary.path);
+            let mut cmd = tests(sanitizer, binary, cmd);
+            session.tests(&format!("live {names}"), cmd.args([names, "--skip", SKIPPED]));
         }
     }
-    Ok(vec![session.finish()])
+    Ok([session.finish()].into_iter().chain(skipped).collect())
 }
 
-/// What compiles with sanitizers.
+/// What compiles with a sanitizer.
 #[derive(Debug)]
 struct Compiler {
     /// What is put before the words for cargo.
     cargo: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
     host: String,
+    /// Where the runtimes are.
+    runtimes: PathBuf,
+    /// It has them itself, and links them.
+    links: bool,
 }
 
 impl Compiler {
-    /// The toolchain that everything else is built with if it has the runtimes, else a nightly.
-    fn find(offline: bool) -> Result<Self> {
+    /// The toolchain that everything else is built with if it has runtimes, else a nightly.
+    fn precompiled(offline: bool) -> Result<Self> {
         let own = Self::of(vec![repo::cargo().into()], &mut rustc(&["rustc"]));
         let Err(why) = own else { return own };
         eprintln!("xtask: {why:#}: trying a nightly of rustup's");
@@ -92,35 +162,62 @@ impl Compiler {
         Self::of(words.to_vec(), &mut rustc(&["rustup", "run", "nightly", "rustc"]))
     }
 
-    /// Fails if a runtime is missing.
+    /// The compiler of the kernel programs, which has the sources of the standard library. Debian's has no runtimes, but
+    /// those of another compiler fit.
+    fn instrumented(offline: bool) -> Result<Self> {
+        let runtimes = Self::precompiled(offline)?;
+        let toolchain = Toolchain::prepare(Choice::Auto, &Cache::open()?, offline)?;
+        let (cargo, env) = toolchain.words();
+        match toolchain.name {
+            "debian" => Ok(Self { cargo: cargo.to_vec(), env: env.to_vec(), links: false, ..runtimes }),
+            _ => Self::of(cargo.to_vec(), &mut rustc(&["rustup", "run", "nightly", "rustc"])),
+        }
+    }
+
+    /// Fails if there are no runtimes.
     fn of(cargo: Vec<OsString>, rustc: &mut Command) -> Result<Self> {
         let said = sh::output(rustc.args(["--print", "host-tuple", "--print", "sysroot"]))?;
         let (host, sysroot) =
             said.trim().split_once('\n').context("rustc does not say where its libraries are")?;
         let host = host.to_owned();
-        let folder = Path::new(sysroot).join("lib/rustlib").join(&host).join("lib");
-        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        let names: Vec<String> =
-            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        for sanitizer in SANITIZERS {
-            if !names.iter().any(|name| name.ends_with(sanitizer.runtime)) {
-                bail!("there is no runtime librustc-*{} in {}", sanitizer.runtime, folder.display());
-            }
-        }
-        Ok(Self { cargo, host })
+        let runtimes = Path::new(sysroot).join("lib/rustlib").join(&host).join("lib");
+        let compiler = Self { cargo, env: Vec::new(), host, runtimes, links: true };
+        SANITIZERS.into_iter().try_for_each(|sanitizer| compiler.runtime(sanitizer).map(drop))?;
+        Ok(compiler)
+    }
+
+    fn runtime(&self, sanitizer: Sanitizer) -> Result<PathBuf> {
+        let folder = self.runtimes.display();
+        let entries = fs::read_dir(&self.runtimes).with_context(|| format!("cannot read {folder}"))?;
+        let mut paths = entries.flatten().map(|entry| entry.path());
+        paths
+            .find(|path| path.to_string_lossy().ends_with(sanitizer.runtime))
+            .with_context(|| format!("there is no runtime librustc-*{} in {folder}", sanitizer.runtime))
     }
 
     /// `cargo test` for a sanitizer, in this folder.
-    fn test(&self, sanitizer: Sanitizer, folder: &Path) -> Command {
+    fn test(&self, sanitizer: Sanitizer, runtime: &Path, folder: &Path) -> Command {
+        let mut flags = sanitizer.flags.to_owned();
+        if !self.links {
+            // Before all else: some of its symbols are versions of those in libc, which must come later.
+            let whole = format!("-Wl,--whole-archive,{},--no-whole-archive", runtime.display());
+            flags += &format!(" -Zexternal-clangrt -Zpre-link-args={whole}");
+        }
         let mut words = self.cargo.iter();
         let mut cmd = sh::clean(words.next().cloned().unwrap_or_default());
-        cmd.args(words).arg("test").current_dir(folder);
+        cmd.args(words)
+            .arg("test")
+            .current_dir(folder)
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        if sanitizer.with == Std::Instrumented {
+            cmd.arg("-Zbuild-std");
+        }
         // With a target named, the flags are not for build scripts and macros, which rustc loads into itself.
         cmd.args(["--target", &self.host, "--target-dir"])
             // Not the others' folder: packages whose build scripts ask for RUSTC_BOOTSTRAP would be built again and again.
-            .arg(repo::target().join("sanitizers"))
+            .arg(repo::target().join("sanitizers").join(sanitizer.name))
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("RUSTFLAGS", sanitizer.flags)
+            .env("RUSTFLAGS", flags)
             .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
             .env(sanitizer.options.0, sanitizer.options.1);
         cmd
@@ -140,9 +237,9 @@ struct Binary {
     folder: PathBuf,
 }
 
-fn build(compiler: &Compiler, sanitizer: Sanitizer) -> Result<Vec<Binary>> {
-    let mut cmd = compiler.test(sanitizer, &repo::root());
-    cmd.args(TARGET).args(["--no-run", "--message-format=json-render-diagnostics"]);
+fn build(compiler: &Compiler, sanitizer: Sanitizer, runtime: &Path) -> Result<Vec<Binary>> {
+    let mut cmd = compiler.test(sanitizer, runtime, &repo::root());
+    cmd.args(TARGETS).args(["--no-run", "--message-format=json-render-diagnostics"]);
     let mut binaries = Vec::new();
     for message in targets::artifacts(&mut cmd)? {
         let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str())
@@ -153,15 +250,14 @@ fn build(compiler: &Compiler, sanitizer: Sanitizer) -> Result<Vec<Binary>> {
         let folder = manifest.parent().map(PathBuf::from).unwrap_or_default();
         binaries.push(Binary { name: name.to_owned(), path: path.into(), folder });
     }
-    if binaries.is_empty() {
-        bail!("`{}` built no test", sh::line(&cmd));
+    if !["kprobe_ebpf", "live"].iter().all(|name| binaries.iter().any(|binary| binary.name == *name)) {
+        bail!("`{}` built {binaries:?}: not the unit tests and the live tests", sh::line(&cmd));
     }
     Ok(binaries)
 }
 
 /// Runs a binary as cargo would, one test at a time.
-fn tests(sanitizer: Sanitizer, binary: &Binary) -> Command {
-    let mut cmd = sh::clean(&binary.path);
+fn tests(sanitizer: Sanitizer, binary: &Binary, mut cmd: Command) -> Command {
     cmd.current_dir(&binary.folder)
         .env("CARGO_MANIFEST_DIR", &binary.folder)
         .env(sanitizer.options.0, sanitizer.options.1)
@@ -171,22 +267,23 @@ fn tests(sanitizer: Sanitizer, binary: &Binary) -> Command {
 
 /// The sanitizer finds the fault that is there for it, and none in work without one: with the flags, the options and the
 /// way of running that the real tests have.
-fn planted(compiler: &Compiler, sanitizer: Sanitizer, logs: &Path) -> Result<String> {
+fn planted(compiler: &Compiler, sanitizer: Sanitizer, runtime: &Path, logs: &Path) -> Result<String> {
     let dir = tempfile::tempdir()?;
     let template = repo::root().join("xtask/templates/sanitizers");
     fs::create_dir(dir.path().join("src"))?;
     // Not called Cargo.toml in the tree, where it would be taken for a package of the workspace.
     fs::copy(template.join("manifest.toml"), dir.path().join("Cargo.toml"))?;
     fs::copy(template.join("src/lib.rs"), dir.path().join("src/lib.rs"))?;
-    let mut cmd = compiler.test(sanitizer, dir.path());
-    cmd.args(["--offline", "--lib", "--no-run", "--message-format=json-render-diagnostics"]);
+    let mut cmd = compiler.test(sanitizer, runtime, dir.path());
+    cmd.args(["--lib", "--no-run", "--message-format=json-render-diagnostics"]);
     let built = targets::artifacts(&mut cmd)?;
     let path = built.iter().find_map(|message| message["executable"].as_str());
     let path = PathBuf::from(path.context("cargo built no test of the planted faults")?);
     let binary = Binary { name: "planted".to_owned(), path, folder: dir.path().to_owned() };
     let one = |test: &str| {
         let log = logs.with_file_name(format!("sanitizers-{}-{test}.log", sanitizer.name));
-        run_to(tests(sanitizer, &binary).args(["--exact", &format!("tests::{test}")]), &log)
+        let mut cmd = tests(sanitizer, &binary, sh::clean(&binary.path));
+        run_to(cmd.args(["--exact", &format!("tests::{test}")]), &log)
     };
     let (test, words) = sanitizer.finds;
     let (passed, said) = one(test)?;

@@ -1,4 +1,4 @@
-//! A fault that a sanitizer must find, and work without one. Built with the flags and run with the options of the real tests.
+//! Faults that sanitizers must find, and work without one. Built with the flags and run with the options of the real tests.
 
 #[cfg(test)]
 mod tests {
@@ -15,6 +15,26 @@ mod tests {
         drop(unsafe { Box::from_raw(at) });
         // Not sound, and meant: nothing lives at `at` any more.
         black_box(unsafe { at.read_volatile() });
+    }
+
+    #[test]
+    fn data_race() {
+        struct Shared(*mut u64);
+        // Not sound, and meant: nothing keeps two threads from using it at the same time.
+        unsafe impl Send for Shared {}
+        let at = Box::into_raw(Box::new(0_u64));
+        let threads = [Shared(at), Shared(at)].map(|shared| {
+            thread::spawn(move || {
+                let shared = shared;
+                for _ in 0..1000 {
+                    // Not sound either, for the same reason.
+                    unsafe { *shared.0 = black_box(*shared.0 + 1) };
+                }
+            })
+        });
+        threads.map(|thread| thread.join().expect("no panic"));
+        // SAFETY: it came from a box, and the threads are gone.
+        drop(unsafe { Box::from_raw(at) });
     }
 
     /// What the libraries and their tests do with threads, without a fault.
