@@ -124,18 +124,24 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     }
     let started = Instant::now();
     let rows = thread::scope(|scope| {
-        let (mut rows, mut ahead, mut beside) = (Vec::new(), None, None);
+        // With the time of the processors that nobody else wants: what goes wrong there is seen again.
+        let of = |tier, ahead: fn(&Args)| {
+            tiers.contains(&tier).then(|| scope.spawn(move || at_leisure(|| ahead(args))))
+        };
+        let (mut for_vm, mut for_sanitizers) = (of(Tier::Vm, vm::ahead), None);
+        let (mut rows, mut beside) = (Vec::new(), None);
         for tier in tiers {
             match tier {
-                // It leaves most of the processors' time to others.
-                Tier::Live if tiers.contains(&Tier::Vm) => ahead = Some(scope.spawn(vm::compile_ahead)),
-                // What went wrong is seen again.
-                Tier::Vm => drop(ahead.take().map(thread::ScopedJoinHandle::join)),
+                Tier::Vm => {
+                    drop(for_vm.take().map(thread::ScopedJoinHandle::join));
+                    for_sanitizers = of(Tier::Sanitizers, sanitizers::ahead);
+                }
                 // It keeps one processor, for so long as it is told.
                 Tier::Fuzz if tiers.contains(&Tier::Sanitizers) => {
                     beside = Some(scope.spawn(|| Tier::Fuzz.rows(args)));
                     continue;
                 }
+                Tier::Sanitizers => drop(for_sanitizers.take().map(thread::ScopedJoinHandle::join)),
                 _ => {}
             }
             rows.extend(tier.rows(args));
@@ -159,6 +165,12 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     }
     println!("{}", table::last_line(&rows));
     Ok(!failed && !forbidden)
+}
+
+/// Gives way to whoever else wants a processor: this thread, and what it starts.
+fn at_leisure(run: impl FnOnce()) {
+    let _unchanged = rustix::process::setpriority_process(None, 19);
+    run();
 }
 
 /// The quick look before a commit: formatting, lints, unit tests.

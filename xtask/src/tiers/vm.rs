@@ -68,6 +68,10 @@ pub(super) fn run(args: &Args) -> Result<Vec<Row>> {
 
 fn prepare(args: &Args, cache: &Cache) -> Result<Vec<Kernel>> {
     vm::prepare(args.offline)?;
+    kernels(args, cache)
+}
+
+fn kernels(args: &Args, cache: &Cache) -> Result<Vec<Kernel>> {
     Series::ALL.into_iter().map(|series| Kernel::get(series, cache, args.offline)).collect()
 }
 
@@ -78,10 +82,9 @@ pub(super) fn linked_statically(cmd: &mut Command) {
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
 }
 
-/// Compiles what the machines run, with the time that nobody else wants.
-pub(super) fn compile_ahead() {
-    // Of this thread, and of what it starts.
-    let _unchanged = rustix::process::setpriority_process(None, 19);
+/// Fetches kernels and compiles what the machines run.
+pub(super) fn ahead(args: &Args) {
+    let _told_later = Cache::open().and_then(|cache| kernels(args, &cache));
     let _told_later = files();
 }
 
