@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc},
     time::Duration,
 };
 
@@ -11,7 +11,10 @@ use kprobe_core::{
     capture::{CaptureReader, CaptureWriter},
     decode::Record,
     event::BootId,
-    pipeline::{BuildError, Clocks, End, Merge, Pipeline, Source, Stop, StreamInfo},
+    pipeline::{
+        Batch, BuildError, Clocks, End, Merge, Pipeline, Policy, Sink, SinkError, SinkOptions, Source, Stop,
+        StreamInfo,
+    },
 };
 use pipeline_support::{
     BOOT, info, key, plain,
@@ -99,8 +102,8 @@ proptest! {
             builder = builder.merge(Merge::new(Duration::from_nanos(100), 1 << 20));
         }
         let (sink, taken) = store("sink");
-        // One that only live sources feed drops by default when it is slow; this is not what is tested here.
-        let options = kprobe_core::pipeline::SinkOptions::default().policy(kprobe_core::pipeline::Policy::Block);
+        // One that a live source feeds drops by default when it is slow; this is not what is tested here.
+        let options = SinkOptions::default().policy(Policy::Block);
         let mut run = builder.sink_with(sink, options).build().expect("threads");
         prop_assert_eq!(run.ledger().balance, 0, "{}", run.ledger());
         let (mut steps, mut failures, mut end) = (0, 0, None);
@@ -199,42 +202,161 @@ fn sources_of_two_boots_are_refused() {
 
 #[test]
 fn one_that_fails_leaves_the_others_going() {
-    let mut polls = of_times(1, &[1, 2]);
+    let mut polls = of_times(1, &[1, 2, 3]);
     polls[1].fails = true;
     let (sink, taken) = store("sink");
+    let failing = Script::new(polls, 0);
+    let stopped = Arc::clone(&failing.stopped);
     let mut run = Pipeline::builder(Script::new(of_times(0, &[1, 2, 3, 4, 5, 6]), 0))
-        .source(Script::new(polls, 0))
+        .source(failing)
         .sink(sink)
         .build()
         .expect("threads");
     let error = run.drive(|_| false, |_| ()).expect_err("one breaks");
     assert_eq!(error.to_string(), "script: it broke");
+    // What it kept is given up at once, and it need not record any more.
+    assert!(stopped.load(Ordering::Relaxed));
+    let ledger = run.ledger();
+    assert_eq!((ledger.balance, ledger.stages[0].dropped["shutdown"]), (0, 1), "{ledger}");
     drive(&mut run);
     let done = run.finish();
     assert_eq!((done.end, done.ledger.balance), (Some(End::SourceFailed), 0));
+    assert_eq!(done.incomplete.as_deref(), Some("script: it broke"));
     assert_eq!(taken.lock().expect("no panic").len(), 8);
 }
 
-/// Whoever waits for the one must not keep the other from its records.
+/// Whoever did not drive on has not had everything, and it is said why.
 #[test]
-fn nobody_is_waited_for_while_another_has_something() {
-    const LONGEST: Duration = Duration::from_millis(100);
-    const AGE: Duration = Duration::from_millis(10);
-    let quiet = vec![Poll::default(); 40];
-    let busy = of_times(0, &(1..=20).collect::<Vec<_>>());
-    let [quiet, busy] = [quiet, busy].map(|polls| Script { live: true, ..Script::new(polls, 0) });
-    let (of_quiet, of_busy) = (Arc::clone(&quiet.waits), Arc::clone(&busy.waits));
-    let mut run = Pipeline::builder(quiet).source(busy).wait(LONGEST).batch(1, AGE).build().expect("threads");
+fn one_that_failed_is_named_whenever_it_ends() {
+    let mut polls = of_times(1, &[1]);
+    polls[0].fails = true;
+    let mut run = Pipeline::builder(Script::new(of_times(0, &[1, 2, 3]), 0))
+        .source(Script::new(polls, 0))
+        .build()
+        .expect("threads");
+    run.drive(|_| false, |_| ()).expect_err("one breaks");
+    let done = run.finish();
+    assert_eq!((done.end, done.ledger.balance), (Some(End::SourceFailed), 0));
+    assert_eq!(done.incomplete.as_deref(), Some("script: it broke"));
+}
+
+/// A recorder that was stopped has numbers for what is still in its rings.
+#[test]
+fn what_was_left_behind_is_no_gap() {
+    let mut source = Script::new(of_times(0, &[1, 2, 3, 4]), 0);
+    source.next_seq = Some(4);
+    let mut run = Pipeline::builder(source).build().expect("threads");
+    run.step().expect("a step");
+    let done = run.finish();
+    assert_eq!(done.ledger.stages[0].dropped["shutdown"], 3);
+    let gaps: Vec<_> = done.gaps.iter().map(|gap| (gap.received, gap.missing, gap.to_the_end)).collect();
+    assert_eq!(gaps, [(1, 0, false)]);
+}
+
+const LONGEST: Duration = Duration::from_millis(100);
+const AGE: Duration = Duration::from_millis(10);
+const SLICE: Duration = Duration::from_millis(1);
+
+/// How long each of two live sources was told to wait.
+fn waits_of(one: Vec<Poll>, other: Vec<Poll>, batch_bytes: usize, age: Duration) -> [Vec<Duration>; 2] {
+    let [one, other] = [one, other].map(|polls| Script { live: true, ..Script::new(polls, 0) });
+    let waits = [Arc::clone(&one.waits), Arc::clone(&other.waits)];
+    let mut run =
+        Pipeline::builder(one).source(other).wait(LONGEST).batch(batch_bytes, age).build().expect("threads");
     drive(&mut run);
-    let [of_quiet, of_busy] = [of_quiet, of_busy].map(|waits| {
-        waits.lock().expect("no panic").iter().map(|wait| wait.expect("a limit")).collect::<Vec<_>>()
-    });
+    waits.map(|waits| waits.lock().expect("no panic").iter().map(|wait| wait.expect("a limit")).collect())
+}
+
+/// Whoever waits for the one must not keep the other from its records for long, nor ask all the time.
+#[test]
+fn nobody_is_waited_for_long_while_another_has_something() {
+    let busy = of_times(0, &(1..=20).map(|at| at * 1_000_000).collect::<Vec<_>>());
+    let [of_quiet, of_busy] = waits_of(vec![Poll::default(); 40], busy, 1, AGE);
     // At first nobody has anything: then a batch's age is all that the other may have to wait.
     assert_eq!(of_quiet[0], AGE);
-    assert!(of_quiet[1..20].iter().all(Duration::is_zero), "{of_quiet:?}");
-    assert!(of_busy.iter().all(|wait| *wait <= AGE), "{of_busy:?}");
+    assert!(of_quiet[1..20].iter().all(|wait| *wait == SLICE), "{of_quiet:?}");
+    assert!(of_busy.iter().all(|wait| *wait == AGE), "{of_busy:?}");
     // Alone it may be waited for as before.
     assert!(of_quiet[22..].iter().all(|wait| *wait == LONGEST), "{of_quiet:?}");
+}
+
+/// Also where batches may not wait at all.
+#[test]
+fn two_that_are_quiet_are_not_asked_all_the_time() {
+    let waits = waits_of(vec![Poll::default(); 20], vec![Poll::default(); 20], 1, Duration::ZERO);
+    assert!(waits.concat().len() == 40 && waits.concat().iter().all(|wait| *wait >= SLICE), "{waits:?}");
+}
+
+/// A file that is ahead waits for a recorder, which is not to be hurried because of it.
+#[test]
+fn a_file_that_waits_is_nobody_to_hurry_for() {
+    let file = Script::new(of_times(0, &[1_000_000_000, 2_000_000_000]), 0);
+    let recorder = Script { live: true, ..Script::new(vec![Poll::default(); 20], 0) };
+    let waits = Arc::clone(&recorder.waits);
+    let mut run =
+        Pipeline::builder(file).source(recorder).wait(LONGEST).batch(1, AGE).build().expect("threads");
+    drive(&mut run);
+    let waits = waits.lock().expect("no panic");
+    assert_eq!(waits.len(), 20);
+    assert!(waits.iter().all(|wait| *wait == Some(LONGEST)), "{waits:?}");
+}
+
+/// Batches are as long where there are two sources as they are with one.
+#[test]
+fn batches_of_each_become_full() {
+    // Polls that give one record each, every 50 us; a batch is what comes in 10 ms.
+    let trickle = |at| of_times(at, &(1..=2000).map(|number| number * 50_000).collect::<Vec<_>>());
+    let (sink, taken) = store("sink");
+    let batches = Arc::clone(&sink.batches);
+    let [one, other] = [trickle(0), trickle(1)].map(|polls| Script { live: true, ..Script::new(polls, 0) });
+    let options = SinkOptions::default().policy(Policy::Block);
+    let mut run = Pipeline::builder(one)
+        .source(other)
+        .batch(1 << 20, AGE)
+        .sink_with(sink, options)
+        .build()
+        .expect("threads");
+    drive(&mut run);
+    let _ = run.finish();
+    assert_eq!(taken.lock().expect("no panic").len(), 4000);
+    let batches = batches.load(Ordering::Relaxed);
+    assert!((20..=24).contains(&batches), "{batches} batches in 100 ms");
+}
+
+/// Takes its first batch when it is let.
+struct Gated(mpsc::Receiver<()>);
+
+impl Sink for Gated {
+    fn name(&self) -> &str {
+        "gated"
+    }
+
+    fn write(&mut self, _: &Batch) -> Result<(), SinkError> {
+        // Nobody says so twice.
+        let _over = self.0.recv();
+        Ok(())
+    }
+}
+
+/// A source that is at its end says that it is complete for ever, which is no time to be late by.
+#[test]
+fn the_end_of_a_file_is_no_time() {
+    let mut polls = of_times(0, &[10, 20]);
+    polls.push(Poll { complete_until_ns: u64::MAX, ..Poll::default() });
+    let (go, gate) = mpsc::channel();
+    let mut run = Pipeline::builder(Script::new(polls, 0))
+        .batch(1, Duration::ZERO)
+        .sink(Gated(gate))
+        .build()
+        .expect("threads");
+    for _ in 0..5 {
+        assert_eq!(run.step().expect("a step").end, None);
+    }
+    let lags: Vec<_> = run.sinks().iter().map(|sink| sink.lag_ns).collect();
+    assert_eq!(lags, [20]);
+    drop(go);
+    drive(&mut run);
+    let _ = run.finish();
 }
 
 /// What a recorder has does not wait, a file does: one that is ahead would only fill the merge.

@@ -212,13 +212,14 @@ impl Troubles {
             ));
         }
         let mut undelivered = 0;
-        for row in &finished.ledger.sinks {
-            // What a sink itself did not deliver it has said, and that a reader has gone is no failure.
-            let of_pipeline = ["queue_full", "shutdown", "failed"];
-            let dropped = row.dropped.iter().filter(|(reason, _)| of_pipeline.contains(&reason.as_str()));
-            for (reason, count) in dropped {
+        let stages = finished.ledger.stages.iter().map(|row| (&row.stage, &row.dropped, &["shutdown"][..]));
+        // What a sink itself did not deliver it has said, and that a reader has gone is no failure.
+        let of_pipeline = &["queue_full", "shutdown", "failed"][..];
+        let sinks = finished.ledger.sinks.iter().map(|row| (&row.sink, &row.dropped, of_pipeline));
+        for (name, dropped, told) in stages.chain(sinks) {
+            for (reason, count) in dropped.iter().filter(|(reason, _)| told.contains(&reason.as_str())) {
                 undelivered += count;
-                say(format_args!("{}: {count} records were dropped ({reason})", row.sink));
+                say(format_args!("{name}: {count} records were dropped ({reason})"));
             }
         }
         let is_whole = undelivered == 0
@@ -477,7 +478,7 @@ fn has_command() -> bool {
 mod tests {
     use kprobe_core::{
         capture::CaptureReader,
-        pipeline::{Ledger, ProbeRow},
+        pipeline::{Ledger, ProbeRow, StageRow},
     };
 
     use super::*;
@@ -492,6 +493,12 @@ mod tests {
         let cost = Cost::of(None, &Options::default())?;
         assert_eq!(Troubles::default().settle(None, &finished, &cost)?, 0);
         finished.ledger = Ledger::new(vec![row], Vec::new(), Vec::new());
+        assert_eq!(Troubles::default().settle(None, &finished, &cost)?, INCOMPLETE);
+        // What was still in the rings when the time was over is no part of any sink's row.
+        let mut drain = StageRow { received: 3, ..StageRow::named("drain") };
+        drain.dropped.insert("shutdown".to_owned(), 3);
+        finished.ledger = Ledger::new(Vec::new(), vec![drain], Vec::new());
+        finished.ledger.balance = 0;
         assert_eq!(Troubles::default().settle(None, &finished, &cost)?, INCOMPLETE);
         Ok(())
     }

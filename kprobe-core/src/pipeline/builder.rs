@@ -82,10 +82,15 @@ impl<S: Source> PipelineBuilder<S> {
         }
     }
 
-    /// Adds a source of the same boot: another recorder, another capture of it. They are asked in turn, and each that is live is asked
-    /// whatever the others do. With a [`merge`](Self::merge) the records of all are in one order; it lets go what every one of them is
-    /// complete to, so a source that does not say so for long is one that makes it hold more. In the books the rows of probes and
-    /// the drain are those of all together.
+    /// Adds a source of the same boot: another recorder, another capture of it. They are asked in turn, on one thread, so each must wait no
+    /// longer than it is told to, which a [`CaptureReader`](crate::capture::CaptureReader) of a pipe does not keep. With a
+    /// [`merge`](Self::merge) the records of all are in one order; it lets go what every one of them is complete to, so a source that does
+    /// not say so for long is one that makes it hold more. In the books the rows of probes and the drain are those of all together.
+    ///
+    /// Times are told by the clocks of the source that began first, and by the changes that records tell of: of captures between whose
+    /// times the wall clock was set, those of the later one are told wrong.
+    ///
+    /// If one of them is live, sinks without a policy are not waited for.
     pub fn source(mut self, source: impl Source + Send + 'static) -> Self {
         let info = source.info();
         if info.boot != self.stream.boot {

@@ -97,7 +97,7 @@ const SLICE: Duration = Duration::from_millis(10);
 pub enum End {
     /// The source has no more records; if there are several, none has.
     Source,
-    /// The source cannot go on; if there are several, the others have no more records.
+    /// The source cannot go on; if there are several, one of them.
     SourceFailed,
     /// Whoever read this sink has gone away, and it was to end the pipeline.
     Closed {
@@ -181,7 +181,7 @@ impl<S: Source> Pipeline<S> {
     /// there will be no more records, further steps wait for the sinks.
     ///
     /// # Errors
-    /// A source cannot go on. What it gave before goes its way with the next steps, and so do the other sources.
+    /// A source cannot go on, and was stopped. What it gave before goes its way with the next steps, which ask the other sources.
     pub fn step(&mut self) -> Result<Step, SourceError> {
         self.asked.answer(|| self.look());
         let mut step = Step::default();
@@ -211,8 +211,8 @@ impl<S: Source> Pipeline<S> {
     /// able to say so. `trouble` gets each trouble of a sink as it is told.
     ///
     /// # Errors
-    /// A source could not go on; what it gave before goes its way when the pipeline is finished. If there are others, driving it
-    /// further goes on with them.
+    /// A source could not go on. It was stopped, and what it gave before goes its way when the pipeline is finished. If there are others,
+    /// drive on: they are neither stopped nor drained, and what they have would be dropped for `shutdown`.
     pub fn drive<T: Into<Stop>>(
         &mut self,
         mut stop: impl FnMut(&mut S) -> T,
@@ -292,6 +292,7 @@ impl<S: Source> Pipeline<S> {
         self.await_kept();
         let ledger = self.books(Left::Behind);
         let incomplete = self.inputs.incomplete();
+        let failed = self.inputs.has_failed().then_some(End::SourceFailed);
         let ending = Arc::new(Ending { ledger: ledger.clone(), incomplete: incomplete.clone() });
         let alive = self.outlets.iter().filter(|outlet| !outlet.is_abandoned());
         alive.for_each(|outlet| outlet.finish(&ending));
@@ -313,7 +314,7 @@ impl<S: Source> Pipeline<S> {
             let ended = ended && !outlet.is_abandoned();
             outlet.join(ended);
         }
-        Finished { ledger, gaps, end: self.end, incomplete, troubles, sinks }
+        Finished { ledger, gaps, end: self.end.or(failed), incomplete, troubles, sinks }
     }
 
     /// On the way to the end: lets go what is held, then waits for the sinks, for `longest` at most.

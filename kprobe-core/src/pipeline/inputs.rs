@@ -32,13 +32,20 @@ pub(super) struct Input<S: ?Sized> {
     source: S,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Running,
     /// It has said that there is no more.
     Ended,
-    Failed,
+    /// With what it said.
+    Failed(String),
 }
+
+/// Where several sources are asked: the time that one has while another has something, and the least that is waited for one
+/// that has nothing, so that nobody is asked all the time.
+const SLICE: Duration = Duration::from_millis(1);
+/// The least that is waited for what is held back to be complete.
+const LEAST: Duration = Duration::from_micros(100);
 
 /// Why none of them is asked any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +78,12 @@ impl<S: Source + ?Sized> Input<S> {
         self.opened_ns.is_some()
     }
 
+    /// One that does not lose what waits in it is not asked while it is ahead of the others, which are complete until `earliest_ns`:
+    /// what it gave would have to wait for them.
+    fn is_to_be_asked(&self, earliest_ns: u64) -> bool {
+        self.is_running() && (self.source.is_live() || self.drain.complete_until_ns <= earliest_ns)
+    }
+
     /// How long the batch may still wait.
     fn left(&self, pace: &Pace) -> Option<Duration> {
         let age_ns = self.drain.complete_until_ns.saturating_sub(self.opened_ns?);
@@ -85,12 +98,19 @@ impl<S: Source + ?Sized> Input<S> {
         self.is_busy = self.buf.len() > before;
         match &polled {
             Ok(Polled { complete_until_ns, end }) => {
-                self.drain.complete_until_ns = *complete_until_ns;
+                // At its end it may be complete for ever, which is no time.
+                if *complete_until_ns != u64::MAX {
+                    self.drain.complete_until_ns = *complete_until_ns;
+                }
                 if *end {
                     self.state = State::Ended;
                 }
             }
-            Err(_) => self.state = State::Failed,
+            Err(error) => {
+                self.state = State::Failed(error.to_string());
+                // Nobody will ask it again: what it costs others is for nothing.
+                self.source.stop();
+            }
         }
         self.opened_ns.get_or_insert(self.drain.complete_until_ns);
         polled?;
@@ -105,9 +125,13 @@ impl<S: Source + ?Sized> Input<S> {
     }
 
     fn row(&self, left: Left) -> StageRow {
-        let all_came = self.state == State::Ended && !self.source.leaves_some();
+        let left = match self.state {
+            State::Ended if !self.source.leaves_some() => Left::Nothing,
+            State::Failed(_) => Left::Behind,
+            _ => left,
+        };
         let says = self.source.probes().iter().map(ProbeRow::drained).sum();
-        let mut row = self.drain.row(says, if all_came { Left::Nothing } else { left });
+        let mut row = self.drain.row(says, left);
         row.counts = self.source.counts();
         row
     }
@@ -117,7 +141,10 @@ impl<S: Source + ?Sized> Input<S> {
         if self.source.info().sources > 1 {
             return Vec::new();
         }
-        let gaps = self.drain.gaps.report(&self.source.probes(), |cpu| self.source.next_seq(cpu));
+        // The last number of what was left behind is not that of what came.
+        let is_whole = self.state == State::Ended;
+        let next = |cpu| if is_whole { self.source.next_seq(cpu) } else { None };
+        let gaps = self.drain.gaps.report(&self.source.probes(), next);
         gaps.into_iter().map(|gap| GapReport { source: at, ..gap }).collect()
     }
 }
@@ -147,40 +174,47 @@ impl<S: Source> Inputs<S> {
         }
     }
 
-    /// Asks the one whose turn it is, which waits at most as long as a step may, as its batch may or `held`, what is held back of all, may;
-    /// and not at all where another one may have something. Says of which one a batch is due.
+    /// Asks the one whose turn it is: then says of which one a batch is due. It may wait as long as a step may, as its batch may, or as
+    /// `held`, what is held back of all, may; where there are others, only for a while.
     pub(super) fn poll(
         &mut self,
         pace: &Pace,
         held: Option<Duration>,
     ) -> (Option<usize>, Result<(), SourceError>) {
-        let Some(at) = self.next() else { return (None, Ok(())) };
-        let others = || self.iter().enumerate().filter(|(of, other)| *of != at && other.is_running());
+        let earliest_ns = self.complete_until_ns();
+        let Some(at) = self.next(earliest_ns) else { return (None, Ok(())) };
+        let others = || {
+            let all = self.iter().enumerate();
+            all.filter(|(of, other)| *of != at && other.is_to_be_asked(earliest_ns)).map(|(_, other)| other)
+        };
         let most = match others().count() {
             0 => pace.wait,
-            _ if others().any(|(_, other)| other.is_busy || other.is_open()) => Duration::ZERO,
-            _ => pace.batch_age.min(pace.wait),
+            _ if others().any(|other| other.is_busy) => SLICE.min(pace.wait),
+            _ => {
+                // A batch of another one may wait no longer than its own time.
+                let left = others().filter_map(|other| other.left(pace)).fold(pace.batch_age, Duration::min);
+                left.max(SLICE).min(pace.wait)
+            }
         };
         let input = self.get(at);
-        let longest = input.left(pace).or(held).map_or(most, |left| left.min(most));
-        match input.poll(pace, longest) {
+        let longest =
+            input.left(pace).or(held.map(|held| held.max(LEAST))).map_or(most, |left| left.min(most));
+        let from_ns = input.drain.complete_until_ns;
+        let polled = input.poll(pace, longest);
+        // One that gives little at a time keeps its turn for a while.
+        let took_ns = input.drain.complete_until_ns.saturating_sub(from_ns);
+        let is_over = !matches!(polled, Ok(false)) || Duration::from_nanos(took_ns) >= SLICE;
+        self.turn = if is_over { at + 1 } else { at };
+        match polled {
             Ok(is_due) => (is_due.then_some(at), Ok(())),
             Err(error) => (Some(at), Err(error)),
         }
     }
 
-    /// One that does not lose what waits in it is not asked while it is ahead of others: what it gave would have to wait for them.
-    fn next(&mut self) -> Option<usize> {
+    fn next(&mut self, earliest_ns: u64) -> Option<usize> {
         let count = 1 + self.others.len();
-        let last = self.complete_until_ns();
         let turn = self.turn;
-        let is_next = |at: &usize| {
-            let input = self.get(*at);
-            input.is_running() && (input.source.is_live() || input.drain.complete_until_ns <= last)
-        };
-        let at = (turn..turn + count).map(|at| at % count).find(is_next)?;
-        self.turn = at + 1;
-        Some(at)
+        (turn..turn + count).map(|at| at % count).find(|at| self.get(*at).is_to_be_asked(earliest_ns))
     }
 
     /// Ends the batch of one of them; with it, how many records came.
@@ -213,8 +247,11 @@ impl<S: Source> Inputs<S> {
         if self.iter().any(Input::is_running) {
             return None;
         }
-        let failed = self.iter().any(|input| input.state == State::Failed);
-        Some(if failed { Over::Failed } else { Over::Ended })
+        Some(if self.has_failed() { Over::Failed } else { Over::Ended })
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.iter().any(|input| matches!(input.state, State::Failed(_)))
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -224,7 +261,7 @@ impl<S: Source> Inputs<S> {
     pub(super) fn stop(&mut self) {
         for at in 0..=self.others.len() {
             let input = self.get(at);
-            if input.state != State::Ended {
+            if input.is_running() {
                 input.source.stop();
             }
         }
@@ -266,7 +303,14 @@ impl<S: Source> Inputs<S> {
     }
 
     pub(super) fn incomplete(&self) -> Option<String> {
-        let reasons: Vec<String> = self.iter().filter_map(|input| input.source.incomplete()).collect();
+        let reasons = self.iter().flat_map(|input| {
+            let failed = match &input.state {
+                State::Failed(why) => Some(why.clone()),
+                _ => None,
+            };
+            failed.into_iter().chain(input.source.incomplete())
+        });
+        let reasons: Vec<String> = reasons.collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 }

@@ -5,11 +5,11 @@ use super::{
     order::{Key, Shape, Sorted, Sorter, look},
 };
 
-/// Puts the records of one source in total order: time, then CPU, then record number.
+/// Puts records in total order, those of one source or of several: time, then CPU, then record number.
 ///
 /// A source drains several rings one after the other, and a program may be interrupted between reading the clock and
 /// reserving its record, so records come a little out of order. Those of the last moments are therefore held back: a
-/// record leaves when the source has everything up to its time and `slack` more. What is held is bounded; beyond the
+/// record leaves when every source has everything up to its time and `slack` more. What is held is bounded; beyond the
 /// limit the oldest records leave early, which is counted as `early`. A record that comes when later ones have already
 /// left is passed on at once, out of order, and counted as `late`. None is ever dropped.
 ///

@@ -30,7 +30,7 @@ pub struct Seen {
     pub ledger: Ledger,
     /// The sinks, in the order of the ledger.
     pub sinks: Vec<SinkStatus>,
-    /// Every record up to this time (`CLOCK_MONOTONIC`, nanoseconds) has come from the source.
+    /// Every record up to this time (`CLOCK_MONOTONIC`, nanoseconds) has come from each source that is not at its end.
     pub complete_until_ns: u64,
 }
 

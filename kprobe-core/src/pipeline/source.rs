@@ -8,7 +8,8 @@ pub trait Source {
     fn info(&self) -> &StreamInfo;
 
     /// Appends the records that are there to `out`, waiting for some if there are none: for `longest` at most, `None`
-    /// being without limit. A caller that still holds records back, because they may be out of order, gives a limit.
+    /// being without limit. A caller that still holds records back, because they may be out of order, gives a limit; so does one that has
+    /// other sources, which wait as long as this one.
     /// A source may return earlier with nothing.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,6 +31,8 @@ pub(crate) struct Script {
     pub(crate) polls: std::vec::IntoIter<Poll>,
     pub(crate) probes: Vec<ProbeRow>,
     pub(crate) leaves_some: bool,
+    pub(crate) stopped: Arc<AtomicBool>,
+    pub(crate) next_seq: Option<u64>,
     pub(crate) live: bool,
     /// How long it was told to wait, at most.
     pub(crate) waits: Arc<Mutex<Vec<Option<Duration>>>>,
@@ -57,6 +59,8 @@ impl Script {
             polls: polls.into_iter(),
             probes,
             leaves_some: false,
+            stopped: Arc::default(),
+            next_seq: None,
             live: false,
             waits: Arc::default(),
         }
@@ -93,7 +97,12 @@ impl Source for Script {
         self.live
     }
 
+    fn next_seq(&self, _: u16) -> Option<u64> {
+        self.next_seq
+    }
+
     fn stop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
         self.leaves_some |= self.polls.len() > 0;
         self.polls = vec![Poll::default()].into_iter();
     }
@@ -108,6 +117,7 @@ pub(crate) struct Store {
     pub(crate) name: &'static str,
     pub(crate) taken: Taken,
     pub(crate) flushed: Arc<AtomicUsize>,
+    pub(crate) batches: Arc<AtomicUsize>,
     /// Its reader goes away with this batch.
     pub(crate) closes_at: Option<usize>,
 }
@@ -116,7 +126,16 @@ pub(crate) type Taken = Arc<Mutex<Vec<Vec<u8>>>>;
 
 pub(crate) fn store(name: &'static str) -> (Store, Taken) {
     let taken = Taken::default();
-    (Store { name, taken: Arc::clone(&taken), flushed: Arc::default(), closes_at: None }, taken)
+    (
+        Store {
+            name,
+            taken: Arc::clone(&taken),
+            flushed: Arc::default(),
+            batches: Arc::default(),
+            closes_at: None,
+        },
+        taken,
+    )
 }
 
 impl Sink for Store {
@@ -129,6 +148,7 @@ impl Sink for Store {
             return Err(SinkError::Closed);
         }
         self.closes_at = self.closes_at.map(|left| left - 1);
+        self.batches.fetch_add(1, Ordering::Relaxed);
         self.taken.lock().expect("no panic").extend(records_of(batch));
         Ok(())
     }

@@ -440,10 +440,10 @@ pub(super) fn monotonic_ns() -> u64 {
 }
 
 /// Makes an acquire of the relaxed load before it, which alone is sound where memory is mapped read-only. ThreadSanitizer knows no
-/// fences; the tests that it looks at have the memory mapped for both, so for it the load is done `again`.
+/// fences; in the tests of the model, which it looks at, both sides have the memory to write, so for it the load is done `again`.
 #[inline(always)]
 fn acquire<T>(again: impl FnOnce(Ordering) -> T) {
-    if cfg!(kprobe_one_view) {
+    if cfg!(all(test, kprobe_sanitize_thread)) {
         again(Ordering::Acquire);
     } else {
         fence(Ordering::Acquire);

@@ -98,7 +98,7 @@ fn in_views(bytes: usize) -> (Mapping, Mapping, Mapping) {
 }
 
 /// Whether who looks on goes by addresses: Miri, or ThreadSanitizer, whose run sets the second.
-const IN_ONE_VIEW: bool = cfg!(any(miri, kprobe_one_view));
+const IN_ONE_VIEW: bool = cfg!(any(miri, kprobe_sanitize_thread));
 
 /// Likewise for those: the same addresses for both. They see there what one does against the other, which they cannot in different views.
 /// It is mapped for good, as any of the three may be the last.

@@ -144,12 +144,14 @@ fn two_recorders() {
             gate.go();
             assert_eq!(gate.line(), "done");
         }
+        // It is to wait for the test until nobody records it any more.
+        gate
     });
     pipeline
         .drive(|_| if done.is_finished() { Stop::AtLeisure } else { Stop::No }, |trouble| panic!("{trouble}"))
         .unwrap();
     let finished = pipeline.finish();
-    done.join().unwrap();
+    let _gate = done.join().unwrap();
 
     let ledger = &finished.ledger;
     assert_eq!((ledger.balance, ledger.lost()), (0, 0), "{ledger}");

@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
     thread,
     time::Instant,
 };
@@ -120,6 +120,9 @@ fn prepare(args: &Args) -> Result<PathBuf> {
 
 /// Sees to it that there is a nightly toolchain.
 pub(super) fn nightly(why: &str, offline: bool) -> Result<()> {
+    /// Tiers that run beside each other need the same.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let toolchains = sh::output(sh::clean("rustup").args(["toolchain", "list"]))
         .with_context(|| format!("{why} needs a nightly toolchain, and there is no rustup to ask for one"))?;
     if toolchains.lines().any(|line| line.starts_with("nightly")) {

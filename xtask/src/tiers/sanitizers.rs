@@ -74,7 +74,7 @@ const SANITIZERS: [Sanitizer; 2] = [
         name: "thread",
         runtime: "_rt.tsan.a",
         // It has both sides of a ring at one address, or it would not see that they are one memory.
-        flags: "-Zsanitizer=thread --cfg=kprobe_one_view",
+        flags: "-Zsanitizer=thread --cfg=kprobe_sanitize_thread",
         options: ("TSAN_OPTIONS", "history_size=7"),
         finds: ("data_race", "WARNING: ThreadSanitizer: data race"),
         with: Std::Instrumented,

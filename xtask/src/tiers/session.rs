@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{libtest::Counts, repo, sh, table::Row};
 
@@ -54,6 +54,10 @@ impl Session {
         let started = Instant::now();
         let log = self.log(step);
         match run_to(cmd, &log) {
+            Ok((_, output)) if Counts::of(&output) == Counts::default() => {
+                let tail = sh::tail(&output, 40);
+                self.check(step, || bail!("no test ran\n{tail}\n  whole output: {}", log.display()));
+            }
             Ok((success, output)) => {
                 self.add(step, success, &output, started.elapsed(), &log.display().to_string());
             }
