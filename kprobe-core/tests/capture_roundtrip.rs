@@ -2,14 +2,19 @@
 
 mod capture_support;
 
-use std::io::{self, Read};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+    sync::Arc,
+};
 
 use capture_support::{batch_of, capture_of, every_kind, info, probes_of, read_all, record};
 use kprobe_core::{
     abi::{Header, Kind, MAX_RECORD},
     capture::{CaptureReader, CaptureWriter, MAX_BLOCK},
     decode::{FRAME_HEADER, Record},
-    pipeline::{BatchBuf, Ledger, Pipeline, ProbeRow, Sink, Source},
+    event::BootId,
+    pipeline::{BatchBuf, BatchId, Clocks, Ledger, Pipeline, ProbeRow, Sink, SinkError, Source, StreamInfo},
 };
 use proptest::{collection::vec, prelude::*};
 use zerocopy::IntoBytes;
@@ -183,6 +188,30 @@ fn the_books_are_those_of_the_source() {
     // Three did not reach the file, because a queue before it was full, say: to a reader they are lost.
     let bytes = capture_of(&[records], Some(&[submitted(15, 5)]));
     assert_eq!(read_all(bytes.as_slice()).expect("a capture").probes, [submitted(15, 8)]);
+}
+
+/// What a spill kept of an earlier run, which had other clocks or was even of another boot.
+#[test]
+fn a_capture_has_the_records_of_its_own_stream() {
+    let records = every_kind();
+    let mut bytes = Vec::new();
+    let mut writer = CaptureWriter::new(&mut bytes, &info()).expect("memory takes it");
+    let id = BatchId::default();
+    let earlier = StreamInfo { boot: BootId(7), ..info() };
+    let later = StreamInfo { clocks: Clocks { monotonic_ns: 7, ..info().clocks }, ..info() };
+    for other in [earlier, later] {
+        let batch = batch_of(&records).labelled(id, &Arc::new(other));
+        let error = writer.write(&batch).expect_err("they are of another stream");
+        assert!(matches!(error, SinkError::Lossy(_)), "{error}");
+    }
+    writer.write(&batch_of(&records).labelled(id, &Arc::new(info()))).expect("memory takes it");
+    writer.flush().expect("memory takes it");
+    let (row, count) = (writer.row(), records.len() as u64);
+    assert_eq!((row.received, row.delivered), (3 * count, count));
+    assert_eq!(row.dropped, BTreeMap::from([("other_stream".to_owned(), 2 * count)]));
+    drop(writer);
+    let contents = read_all(bytes.as_slice()).expect("a capture");
+    assert_eq!((contents.records, contents.dropped), (records, 2 * count));
 }
 
 #[test]

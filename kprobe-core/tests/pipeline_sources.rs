@@ -293,12 +293,83 @@ fn a_file_that_waits_is_nobody_to_hurry_for() {
     let file = Script::new(of_times(0, &[1_000_000_000, 2_000_000_000]), 0);
     let recorder = Script { live: true, ..Script::new(vec![Poll::default(); 20], 0) };
     let waits = Arc::clone(&recorder.waits);
-    let mut run =
-        Pipeline::builder(file).source(recorder).wait(LONGEST).batch(1, AGE).build().expect("threads");
+    let mut run = Pipeline::builder(file)
+        .source(recorder)
+        .wait(LONGEST)
+        .batch(1, AGE)
+        .merge(Merge::new(Duration::from_secs(1), 1 << 20))
+        .build()
+        .expect("threads");
     drive(&mut run);
     let waits = waits.lock().expect("no panic");
     assert_eq!(waits.len(), 20);
     assert!(waits.iter().all(|wait| *wait == Some(LONGEST)), "{waits:?}");
+}
+
+/// What a file gave does not wait until the other has come so far.
+#[test]
+fn what_is_ahead_goes_on_its_way() {
+    let file = Script::new(of_times(0, &[1_000_000_000, 2_000_000_000]), 0);
+    let recorder = Script { live: true, ..Script::new(vec![Poll::default(); 40], 0) };
+    let (sink, taken) = store("sink");
+    let mut run = Pipeline::builder(file)
+        .source(recorder)
+        .batch(1 << 20, AGE)
+        .merge(Merge::default())
+        .raw_sink(sink)
+        .build()
+        .expect("threads");
+    for _ in 0..10 {
+        run.step().expect("a step");
+    }
+    let ledger = run.ledger();
+    assert_eq!((ledger.stages[0].delivered, ledger.stages[1].held), (1, 1), "{ledger}");
+    drive(&mut run);
+    let _ = run.finish();
+    assert_eq!(taken.lock().expect("no panic").len(), 2);
+}
+
+/// Nor is it held back at all where nobody puts it in order.
+#[test]
+fn a_file_is_read_on_where_there_is_no_order() {
+    let file = Script::new(of_times(0, &(1..=20).map(|at| at << 30).collect::<Vec<_>>()), 0);
+    let recorder = Script { live: true, ..Script::new(vec![Poll::default(); 100], 0) };
+    let (sink, taken) = store("sink");
+    let options = SinkOptions::default().policy(Policy::Block);
+    let mut run = Pipeline::builder(file)
+        .source(recorder)
+        .batch(1, AGE)
+        .sink_with(sink, options)
+        .build()
+        .expect("threads");
+    for _ in 0..60 {
+        run.step().expect("a step");
+    }
+    assert_eq!(run.ledger().stages[0].delivered, 20);
+    drive(&mut run);
+    let _ = run.finish();
+    assert_eq!(taken.lock().expect("no panic").len(), 20);
+}
+
+/// One that gives more than it counted does not make up for one that gives less.
+#[test]
+fn faults_do_not_cancel() {
+    let source = |more: u64, less: u64| {
+        let mut source = Script::new(of_times(0, &[1, 2, 3, 4]), 0);
+        source.probes[0].submitted = 4 + more - less;
+        source
+    };
+    let balance = |sources: [Script; 2]| {
+        let [one, other] = sources;
+        let mut run = Pipeline::builder(one).source(other).build().expect("threads");
+        drive(&mut run);
+        run.finish().ledger.balance
+    };
+    assert_eq!(balance([source(0, 0), source(0, 0)]), 0);
+    assert_eq!(balance([source(3, 0), source(0, 0)]), 3);
+    assert_eq!(balance([source(3, 0), source(2, 0)]), 5);
+    assert_eq!(balance([source(3, 0), source(0, 3)]), 6);
+    assert_eq!(balance([source(0, 1), source(3, 0)]), 4);
 }
 
 /// Batches are as long where there are two sources as they are with one.

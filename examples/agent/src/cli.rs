@@ -22,6 +22,7 @@ use kprobe_core::{
     event::Registry,
     pipeline::{Finished, Only, Pipeline, PipelineBuilder, Source, StreamInfo, Trouble},
     process::ProcessTable,
+    spill::Spill,
 };
 use kprobe_ebpf::{
     AttachError, IrqCounters, IrqSum, ProbeReport, Report, SpawnError, host::command::CommandError,
@@ -390,6 +391,7 @@ fn is_ignored(signal: i32) -> bool {
 pub(crate) struct Outputs {
     capture: Option<Opened>,
     lines: Option<(Opened, Destination)>,
+    spill: Option<Spill>,
 }
 
 impl Outputs {
@@ -404,10 +406,13 @@ impl Outputs {
             let lines = signals.open(&to).with_context(|| format!("cannot write to {to}"))?;
             anyhow::Ok((lines, to))
         });
-        Ok(Self { capture: capture.transpose()?, lines: lines.transpose()? })
+        let (capture, lines) = (capture.transpose()?, lines.transpose()?);
+        let spill = if lines.is_some() { options.claim_spill("output")? } else { None };
+        Ok(Self { capture, lines, spill })
     }
 
-    /// What is behind the source. What the files held is gone then.
+    /// What is behind the source. What the files held is gone then: nobody else has the folder of a spill, or could take it but in
+    /// the moment in which the sink does.
     pub(crate) fn begin<S: Source>(
         self,
         options: &Options,
@@ -428,6 +433,7 @@ impl Outputs {
             let writer = writer.with_context(|| cannot_capture(path))?;
             builder = builder.raw_sink_with(writer, options.queue("capture"));
         }
+        drop(self.spill);
         let Some(((out, to), form)) = self.lines.zip(options.lines()) else { return Ok(builder.build()?) };
         let lines = Lines::begin(out, form, options.times(), &info, registry);
         let lines = lines.with_context(|| format!("cannot write to {to}"))?;

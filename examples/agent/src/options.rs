@@ -16,6 +16,7 @@ use kprobe_core::{
     abi::{Family, Kind},
     event::Tgid,
     pipeline::{Policy, SinkOptions},
+    spill::{Spill, SpillLimits},
 };
 use kprobe_ebpf::{
     Block, By, DEFAULT_RING_BYTES, Filter, Irq, Lock, Memory, Need, Paths, Pipes, Process, Recorder,
@@ -348,7 +349,17 @@ pub(crate) struct Families {
 impl Cli {
     /// The options of the file, overridden by the flags, and what they ask for.
     pub(crate) fn resolve(&self) -> Result<(Options, Option<Target>)> {
-        let file = self.config.as_deref().map(Options::from_file).transpose()?.unwrap_or_default();
+        self.resolved(false)
+    }
+
+    /// The same while something is recorded.
+    pub(crate) fn resolve_again(&self) -> Result<(Options, Option<Target>)> {
+        self.resolved(true)
+    }
+
+    fn resolved(&self, again: bool) -> Result<(Options, Option<Target>)> {
+        let file = self.config.as_deref().map(|path| Options::from_file(path, again));
+        let file = file.transpose()?.unwrap_or_default();
         let options = self.options.clone().over(file);
         let has_command = !self.command.is_empty();
         let mut targets = Vec::new();
@@ -402,9 +413,13 @@ impl Options {
     /// A file with every option and a comment on each is a hundredth of it.
     const MOST_BYTES: u64 = 1 << 20;
 
-    fn from_file(path: &Path) -> Result<Self> {
+    fn from_file(path: &Path, again: bool) -> Result<Self> {
         let cannot = || format!("cannot read the configuration file {}", path.display());
         let mut text = String::new();
+        // Who reads it while he records cannot wait for somebody to write it.
+        if again && !std::fs::metadata(path).with_context(cannot)?.is_file() {
+            bail!("{} is no file that can be read again: a pipe or a device", path.display());
+        }
         let file = std::fs::File::open(path).with_context(cannot)?;
         // A device may have no end.
         let read = file.take(Self::MOST_BYTES + 1).read_to_string(&mut text).with_context(cannot)?;
@@ -671,22 +686,32 @@ impl Options {
         self.sample.map_or(1, NonZero::get)
     }
 
+    /// Where records wait on disk that find no room in the queue of this sink, and how many bytes of them.
+    fn spill(&self, sink: &str) -> Option<(PathBuf, u64)> {
+        /// Unless it is said.
+        const SPILL_BYTES: u64 = 1 << 30;
+        // A capture cannot have what an earlier run left.
+        let dir = self.spill_dir.as_ref().filter(|_| sink != "capture")?;
+        Some((dir.join(sink), self.spill_bytes.map_or(SPILL_BYTES, |bytes| bytes.0 as u64)))
+    }
+
+    /// The folder of that, kept from other agents.
+    pub(crate) fn claim_spill(&self, sink: &str) -> Result<Option<Spill>> {
+        let spill = self.spill(sink).map(|(dir, max_bytes)| Spill::open(dir, SpillLimits::of(max_bytes)));
+        spill.transpose().with_context(|| sink.to_owned())
+    }
+
     /// Queue of a sink, and what becomes of records that find no room in it.
     pub(crate) fn queue(&self, sink: &str) -> SinkOptions {
-        /// What waits on disk at most, unless it is said.
-        const SPILL_BYTES: u64 = 1 << 30;
         let options = SinkOptions::default();
         let options = match self.queue_bytes {
             Some(bytes) => options.queue_bytes(bytes.0),
             None => options,
         };
-        match (self.when_full, &self.spill_dir) {
+        match (self.when_full, self.spill(sink)) {
             (Some(WhenFull::Drop), _) => options.policy(Policy::DropNewest),
             (Some(WhenFull::Block), _) => options.policy(Policy::Block),
-            (_, Some(dir)) => {
-                let max_bytes = self.spill_bytes.map_or(SPILL_BYTES, |bytes| bytes.0 as u64);
-                options.policy(Policy::Spill { dir: dir.join(sink), max_bytes })
-            }
+            (_, Some((dir, max_bytes))) => options.policy(Policy::Spill { dir, max_bytes }),
             _ => options,
         }
     }

@@ -43,7 +43,7 @@ impl Reload {
     /// The file says what nobody could be started with, and everything stays as it is.
     pub(crate) fn apply<P>(&self, recorder: &mut Recorder<P>) -> Result<Vec<String>> {
         let stays = "the configuration is as it was";
-        let (options, target) = self.cli.resolve().context(stays)?;
+        let (options, target) = self.cli.resolve_again().context(stays)?;
         let filter = target.context("it says nothing to record").and_then(|target| target.filter());
         let wanted = options.recorder(filter.context(stays)?)?;
         let retuned = recorder.retune(&wanted).context(stays)?;

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     decode::{FRAME_HEADER, Record, put_frame},
-    pipeline::{Batch, Ledger, Sink, SinkError, SinkRow, StreamInfo, Tally},
+    event::BootId,
+    pipeline::{Batch, Clocks, Ledger, Sink, SinkError, SinkRow, StreamInfo, Tally},
 };
 
 /// Name of the sink in the books and in errors.
@@ -20,6 +21,8 @@ const NAME: &str = "capture";
 const IO: &str = "io";
 /// Why a record was dropped: its batch ended in the middle of it.
 const TORN: &str = "torn";
+/// Why records were dropped: they are of another stream than the capture, which a spill kept.
+const OTHER_STREAM: &str = "other_stream";
 /// Why records were dropped: they came after the end.
 const FINISHED: &str = "finished";
 
@@ -36,6 +39,8 @@ const FINISHED: &str = "finished";
 /// capture lacks its last block and its books, and a reader says so.
 pub struct CaptureWriter<M: Medium = File> {
     medium: M,
+    boot: BootId,
+    clocks: Clocks,
     /// Checksum of the info.
     stream: u32,
     /// Bytes of whole chunks in the medium.
@@ -77,6 +82,7 @@ impl<M: Medium> CaptureWriter<M> {
     /// # Errors
     /// What the medium says; [`InvalidInput`](io::ErrorKind::InvalidInput) if `info` takes more than 4 MiB as JSON.
     pub fn new(mut medium: M, info: &StreamInfo) -> io::Result<Self> {
+        let StreamInfo { boot, clocks, .. } = *info;
         let info = json(info)?;
         let stream = crc32fast::hash(&info);
         let mut chunk = Chunk::new(ChunkKind::Info);
@@ -87,6 +93,8 @@ impl<M: Medium> CaptureWriter<M> {
         medium.write_all(&start)?;
         Ok(Self {
             medium,
+            boot,
+            clocks,
             stream,
             len: start.len() as u64,
             torn: false,
@@ -165,7 +173,8 @@ impl<M: Medium> CaptureWriter<M> {
         let mut chunk = Chunk::new(kind);
         chunk.stream = self.stream;
         chunk.first_record = self.row.delivered;
-        chunk.dropped = self.missed + self.row.dropped.get(IO).copied().unwrap_or(0);
+        let dropped = [IO, OTHER_STREAM].iter().filter_map(|reason| self.row.dropped.get(*reason));
+        chunk.dropped = self.missed + dropped.sum::<u64>();
         chunk
     }
 
@@ -183,6 +192,15 @@ impl<M: Medium> Sink for CaptureWriter<M> {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        // It says whose records it has, so it can have no others.
+        if batch.stream().is_some_and(|stream| (stream.boot, stream.clocks) != (self.boot, self.clocks)) {
+            self.row.received += batch.count();
+            self.drop_records(OTHER_STREAM, batch.count());
+            return Err(SinkError::lossy(
+                "records of another recording, which a capture cannot have beside its own: begin it with what \
+                 PipelineBuilder::info says, and without a spill",
+            ));
+        }
         let mut told = Ok(());
         for record in batch.records() {
             self.row.received += 1;

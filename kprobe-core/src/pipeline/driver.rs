@@ -375,8 +375,7 @@ impl<S: Source> Pipeline<S> {
 
     /// Asks a source, and closes its batch if it is due.
     fn poll(&mut self, records: &mut u64) -> Result<(), SourceError> {
-        let held = self.merge.as_ref().and_then(Merge::patience);
-        let (due, polled) = self.inputs.poll(&self.pace, held);
+        let (due, polled) = self.inputs.poll(&self.pace, self.merge.as_ref());
         if let Some(over) = self.inputs.over() {
             self.phase = Phase::Closing;
             self.end.get_or_insert(match over {
@@ -501,7 +500,10 @@ impl<S: Source> Pipeline<S> {
             true => BTreeMap::new(),
             false => sinks.iter().take(self.raw).map(|row| (row.sink.clone(), tap.clone())).collect(),
         };
-        Ledger::with_taps(probes, stages, sinks, taps).with_uncounted(self.inputs.uncounted())
+        let mut ledger =
+            Ledger::with_taps(probes, stages, sinks, taps).with_uncounted(self.inputs.uncounted());
+        ledger.balance += self.inputs.hidden(left);
+        ledger
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Batch, BatchBuf, GapReport, Polled, ProbeRow, Source, SourceError, StageRow,
+    Batch, BatchBuf, GapReport, Merge, Polled, ProbeRow, Source, SourceError, StageRow,
     drain::{Drain, Left},
     driver::Pace,
 };
@@ -79,7 +79,7 @@ impl<S: Source + ?Sized> Input<S> {
     }
 
     /// One that does not lose what waits in it is not asked while it is ahead of the others, which are complete until `earliest_ns`:
-    /// what it gave would have to wait for them.
+    /// what it gave would have to wait for them in the merge.
     fn is_to_be_asked(&self, earliest_ns: u64) -> bool {
         self.is_running() && (self.source.is_live() || self.drain.complete_until_ns <= earliest_ns)
     }
@@ -175,13 +175,21 @@ impl<S: Source> Inputs<S> {
     }
 
     /// Asks the one whose turn it is: then says of which one a batch is due. It may wait as long as a step may, as its batch may, or as
-    /// `held`, what is held back of all, may; where there are others, only for a while.
+    /// what the merge holds may; where there are others, only for a while.
     pub(super) fn poll(
         &mut self,
         pace: &Pace,
-        held: Option<Duration>,
+        merge: Option<&Merge>,
     ) -> (Option<usize>, Result<(), SourceError>) {
-        let earliest_ns = self.complete_until_ns();
+        let held = merge.and_then(Merge::patience);
+        let earliest_ns = merge.map_or(u64::MAX, |_| self.complete_until_ns());
+        // What one has that is not asked now does not wait for its turn.
+        let kept = |input: &Input<dyn Source + '_>| {
+            input.is_running() && input.is_open() && !input.is_to_be_asked(earliest_ns)
+        };
+        if let Some(at) = self.iter().position(kept) {
+            return (Some(at), Ok(()));
+        }
         let Some(at) = self.next(earliest_ns) else { return (None, Ok(())) };
         let others = || {
             let all = self.iter().enumerate();
@@ -292,6 +300,20 @@ impl<S: Source> Inputs<S> {
     /// The row of all drains.
     pub(super) fn row(&self, left: Left) -> StageRow {
         self.iter().map(|input| input.row(left)).reduce(sum).unwrap_or_default()
+    }
+
+    /// What balances in the sums only because one source gave more than it counted and another less.
+    pub(super) fn hidden(&self, left: Left) -> u64 {
+        if self.others.is_empty() {
+            return 0;
+        }
+        let differences = |rows: &[ProbeRow], drain: &StageRow| {
+            let drained: u64 = rows.iter().map(ProbeRow::drained).sum();
+            let overdrawn: u64 = rows.iter().map(|row| row.lost.saturating_sub(row.submitted)).sum();
+            overdrawn + drained.abs_diff(drain.received)
+        };
+        let each: u64 = self.iter().map(|input| differences(&input.source.probes(), &input.row(left))).sum();
+        each.saturating_sub(differences(&self.probes(), &self.row(left)))
     }
 
     pub(super) fn uncounted(&self) -> u64 {

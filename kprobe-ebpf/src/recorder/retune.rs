@@ -116,15 +116,16 @@ impl<Probes> Recorder<Probes> {
             }
         }
         let mut fixed = self.settings.fixed(wanted);
-        let mut changed = self.resample(&wanted.plans);
-        match selection {
+        // What can fail comes first: then nothing has changed.
+        match &selection {
             Some(change) => {
-                self.reselect(&change)?;
+                self.reselect(change)?;
                 self.settings.filter = filter.clone();
-                changed.extend(change.told());
             }
             None => fixed.push(Fixed::Filter),
         }
+        let mut changed = self.resample(&wanted.plans);
+        changed.extend(selection.into_iter().flat_map(FilterChange::told));
         Ok(Retuned { changed, fixed })
     }
 

@@ -214,7 +214,9 @@ fn a_reader_that_does_not_read_until_the_next_time() {
         let mut command = agent(["--stats=json", "-o", "out.json", "--from", "demo.kcap", "--spill-dir"]);
         run(command.arg(&spill).args(args).current_dir(folder.path()))
     };
+    std::fs::write(folder.path().join("out.json"), "of the last year").unwrap();
     let refused = other(&[]).exits(2);
+    assert_eq!(std::fs::read_to_string(folder.path().join("out.json")).unwrap(), "of the last year");
     assert!(refused.stderr.contains(&format!("in use by process {}", running.pid())), "{}", refused.stderr);
     running.signal(Signal::TERM);
     let output = running.finish().exits(1);

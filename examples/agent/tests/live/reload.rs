@@ -113,6 +113,12 @@ fn a_file_that_is_bad() {
     let nobody = format!("pid = [{}, 4194303]\n", gate.tgid());
     let said = agent.reload(&nobody, "as it was");
     assert!(said.contains("4194303"), "{said}");
+    // Nobody writes into it, and nobody waits for that.
+    let file = agent.folder.path().join("agent.toml");
+    fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap();
+    agent.running.signal(Signal::HUP);
+    agent.running.wait_for_error("agent.toml is no file that can be read again: a pipe or a device");
     assert!(gate.open().success());
     let events = agent.end();
     assert_eq!(count(&events, "process.exit", gate.tgid()), 1);
