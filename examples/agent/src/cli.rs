@@ -21,7 +21,6 @@ use kprobe_core::{
     capture::CaptureWriter,
     event::Registry,
     pipeline::{Finished, Only, Pipeline, PipelineBuilder, Source, StreamInfo, Trouble},
-    process::ProcessTable,
     spill::Spill,
 };
 use kprobe_ebpf::{
@@ -425,7 +424,7 @@ impl Outputs {
             None => builder,
         };
         if has_process_events(&info) {
-            builder = builder.stage(ProcessTable::new(info.boot));
+            builder = builder.stage(options.process_table(info.boot));
         }
         builder = builder.stage(Only::new(move |kind| families.show(kind)));
         if let Some((capture, path)) = self.capture.zip(options.capture.as_deref()) {

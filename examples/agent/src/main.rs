@@ -17,7 +17,7 @@ use cost::Cost;
 use kprobe_core::{
     capture::CaptureReader,
     event::Registry,
-    pipeline::{Merge, Pipeline, Source, Stop},
+    pipeline::{Pipeline, Source, Stop},
 };
 use kprobe_ebpf::{Filter, Recorder, host};
 use kprobe_sinks::stdout::Destination;
@@ -99,7 +99,7 @@ impl Run {
             recorder.spawn(&mut command).map_err(|error| cli::not_started(&command, error))
         };
         let mut child = command.map(&mut start).transpose()?;
-        let builder = Pipeline::builder(recorder).merge(Merge::default());
+        let builder = Pipeline::builder(recorder).merge(self.options.merge());
         let pipeline = outputs.begin(&self.options, builder, &registry);
         let reload = |recorder: &mut Recorder<P>| self.reload.as_ref().map(|reload| reload.apply(recorder));
         let driven = pipeline.and_then(|pipeline| self.drive(pipeline, &mut cost, child.as_mut(), reload));

@@ -14,8 +14,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use kprobe_core::{
     abi::{Family, Kind},
-    event::Tgid,
-    pipeline::{Policy, SinkOptions},
+    event::{BootId, Tgid},
+    pipeline::{Merge, Policy, SinkOptions},
+    process::{ProcessTable, TableLimits},
     spill::{Spill, SpillLimits},
 };
 use kprobe_ebpf::{
@@ -128,12 +129,18 @@ pub(crate) struct Options {
     /// are full, or spill to disk [default: drop; with --from block; with --spill-dir spill]
     #[arg(long, value_name = "POLICY")]
     pub(crate) when_full: Option<WhenFull>,
-    /// Directory of this agent's own for records that do not fit into the queues; what is left in it comes first next time
+    /// Directory of this agent's own for records that do not fit into the queue of the output; what is left in it comes first next time
     #[arg(long, value_name = "DIR")]
     pub(crate) spill_dir: Option<PathBuf>,
-    /// Bytes that may wait on disk for the output, and as many for the capture [default: 1GiB]
+    /// Bytes that may wait on disk [default: 1GiB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) spill_bytes: Option<Size>,
+    /// Bytes of records that are held back to be put in order [default: 16MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) order_bytes: Option<Size>,
+    /// Threads whose names are remembered, at about 200 bytes each [default: 131072]
+    #[arg(long, value_name = "N")]
+    pub(crate) known_threads: Option<NonZero<u32>>,
     /// How long a signal to end leaves to what is under way; the rest is dropped and counted [default: 5s]
     #[arg(long, value_name = "TIME")]
     pub(crate) shutdown_within: Option<Span>,
@@ -466,6 +473,8 @@ impl Options {
             when_full: self.when_full.or(below.when_full),
             spill_dir: self.spill_dir.or(below.spill_dir),
             spill_bytes: self.spill_bytes.or(below.spill_bytes),
+            order_bytes: self.order_bytes.or(below.order_bytes),
+            known_threads: self.known_threads.or(below.known_threads),
             shutdown_within: self.shutdown_within.or(below.shutdown_within),
             metrics: self.metrics.or(below.metrics),
             count_runs: self.count_runs || below.count_runs,
@@ -527,6 +536,7 @@ impl Options {
             ("--aggregate-keys", self.aggregate_keys.is_some()),
             ("--minor-faults", self.minor_faults.is_some()),
             ("--ring-bytes", self.ring_bytes.is_some()),
+            ("--order-bytes", self.order_bytes.is_some()),
             ("--forbid-rung", !self.forbid_rung.is_empty()),
             ("--include-self", self.include_self),
             ("--count-runs", self.count_runs),
@@ -686,6 +696,20 @@ impl Options {
         self.sample.map_or(1, NonZero::get)
     }
 
+    /// The stage that gives records the names of their threads.
+    pub(crate) fn process_table(&self, boot: BootId) -> ProcessTable {
+        let mut limits = TableLimits::default();
+        if let Some(threads) = self.known_threads {
+            limits.threads = threads.get() as usize;
+        }
+        ProcessTable::with_limits(boot, limits)
+    }
+
+    /// What puts the records of a recording in order.
+    pub(crate) fn merge(&self) -> Merge {
+        self.order_bytes.map_or_else(Merge::default, |most| Merge::new(Merge::SLACK, most.0))
+    }
+
     /// Where records wait on disk that find no room in the queue of this sink, and how many bytes of them.
     fn spill(&self, sink: &str) -> Option<(PathBuf, u64)> {
         /// Unless it is said.
@@ -769,7 +793,7 @@ mod tests {
         let above = flags(
             "kprobe-agent --pid 1 --cgroup a --system --from a --demo --probes process --min-duration 1s --sample 2 \
              --minor-faults 2 --syscalls read --aggregate syscall=kind --paths /a --interval 1s --aggregate-keys 2 --ring-bytes 1MiB --duration 1s --include-self --forbid-rung tp_btf --output human \
-             --times wall -o a --capture a --queue-bytes 1MiB --when-full drop --spill-dir a --spill-bytes 1MiB --shutdown-within 1s \
+             --times wall -o a --capture a --queue-bytes 1MiB --when-full drop --spill-dir a --spill-bytes 1MiB --order-bytes 1MiB --known-threads 1 --shutdown-within 1s \
              --metrics 127.0.0.1:1 --count-runs --report --stats",
         );
         let below: Options = toml::from_str(
@@ -777,7 +801,7 @@ mod tests {
              min-duration = \"2s\"\nsample = 3\nminor-faults = 3\nsyscalls = [\"write\"]\naggregate = [\"sched=tgid\"]\ninterval = \"2s\"\naggregate-keys = 3\nring-bytes = 4096\nduration = \"2s\"\n\
              include-self = true\nforbid-rung = [\"raw_tp\"]\noutput = \"json\"\ntimes = \"relative\"\n\
              output-file = \"b\"\ncapture = \"b\"\nqueue-bytes = 4096\nwhen-full = \"block\"\nspill-dir = \"b\"\nspill-bytes = 4096\n\
-             shutdown-within = \"2s\"\nmetrics = \"127.0.0.1:2\"\ncount-runs = true\nreport = \"json\"\nstats = \"json\"\n",
+             order-bytes = 4096\nknown-threads = 2\nshutdown-within = \"2s\"\nmetrics = \"127.0.0.1:2\"\ncount-runs = true\nreport = \"json\"\nstats = \"json\"\n",
         )
         .unwrap_or_default();
         let text = |options: &Options| format!("{options:?}");

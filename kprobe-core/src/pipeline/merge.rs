@@ -70,11 +70,15 @@ const NAME: &str = "merge";
 impl Default for Merge {
     /// A slack of 1 ms, and at most 16 MiB held.
     fn default() -> Self {
-        Self::new(Duration::from_millis(1), 16 << 20)
+        Self::new(Self::SLACK, 16 << 20)
     }
 }
 
 impl Merge {
+    /// By how much records come out of order, and more: a program is seldom interrupted for so long between reading the clock and
+    /// reserving its record.
+    pub const SLACK: Duration = Duration::from_millis(1);
+
     /// Holds records back for `slack`, and at most `limit` bytes of them, their frames included. The buffers of the
     /// batches that these bytes came in are alive as long.
     #[must_use]

@@ -28,7 +28,7 @@ const NOT_A_POWER: &str =
 fn bad_files() {
     let names = "`pid`, `cgroup`, `system`, `from`, `demo`, `probes`, `paths`, `min-duration`, `sample`, `minor-faults`, `syscalls`, \
                  `aggregate`, `interval`, `aggregate-keys`, `ring-bytes`, `duration`, `include-self`, `forbid-rung`, `output`, `times`, \
-                 `output-file`, `capture`, `queue-bytes`, `when-full`, `spill-dir`, `spill-bytes`, `shutdown-within`, `metrics`, `count-runs`, `report`, `stats`";
+                 `output-file`, `capture`, `queue-bytes`, `when-full`, `spill-dir`, `spill-bytes`, `order-bytes`, `known-threads`, `shutdown-within`, `metrics`, `count-runs`, `report`, `stats`";
     check_bad(
         "output = \"json\"\n\nring-byte = \"8MiB\"\n",
         &format!(
