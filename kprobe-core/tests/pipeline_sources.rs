@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -12,8 +16,8 @@ use kprobe_core::{
     decode::Record,
     event::BootId,
     pipeline::{
-        Batch, BuildError, Clocks, End, Merge, Pipeline, Policy, Sink, SinkError, SinkOptions, Source, Stop,
-        StreamInfo,
+        Batch, BatchBuf, BuildError, Clocks, End, Merge, Pipeline, Policy, Polled, ProbeRow, Sink, SinkError,
+        SinkOptions, Source, SourceError, Stop, StreamInfo,
     },
 };
 use pipeline_support::{
@@ -351,6 +355,40 @@ fn a_file_is_read_on_where_there_is_no_order() {
     assert_eq!(taken.lock().expect("no panic").len(), 20);
 }
 
+/// A kernel that counts on while it is asked; what it counted will come.
+struct Counting {
+    info: StreamInfo,
+    asked: AtomicU64,
+}
+
+impl Source for Counting {
+    fn info(&self) -> &StreamInfo {
+        &self.info
+    }
+
+    fn poll(&mut self, _: &mut BatchBuf, _: Option<Duration>) -> Result<Polled, SourceError> {
+        Ok(Polled::until(0))
+    }
+
+    fn probes(&self) -> Vec<ProbeRow> {
+        let submitted = self.asked.fetch_add(7, Ordering::Relaxed);
+        vec![ProbeRow { probe: "user".into(), cpu: Some(0), submitted, lost: submitted / 3, sampled_out: 0 }]
+    }
+}
+
+#[test]
+fn books_are_of_one_moment() {
+    let source = || Counting { info: info(), asked: AtomicU64::new(0) };
+    let mut one = Pipeline::builder(source()).build().expect("threads");
+    let mut two = Pipeline::builder(source()).source(source()).wait(SLICE).build().expect("threads");
+    for _ in 0..20 {
+        one.step().expect("a step");
+        two.step().expect("a step");
+        assert_eq!((one.ledger().balance, two.ledger().balance), (0, 0), "{}", two.ledger());
+    }
+    assert_eq!((one.finish().ledger.balance, two.finish().ledger.balance), (0, 0));
+}
+
 /// One that gives more than it counted does not make up for one that gives less.
 #[test]
 fn faults_do_not_cancel() {
@@ -370,6 +408,16 @@ fn faults_do_not_cancel() {
     assert_eq!(balance([source(3, 0), source(2, 0)]), 5);
     assert_eq!(balance([source(3, 0), source(0, 3)]), 6);
     assert_eq!(balance([source(0, 1), source(3, 0)]), 4);
+}
+
+/// Also of one that always has something and does not say what time it is.
+#[test]
+fn nobody_keeps_its_turn_for_ever() {
+    let busy = (0..400).map(|at| Poll { complete_until_ns: 0, ..of_times(0, &[at])[0].clone() }).collect();
+    let [of_busy, of_quiet] = waits_of(busy, vec![Poll::default(); 20], 1 << 20, AGE);
+    assert_eq!(of_busy.len(), 400);
+    // Each of its turns came while the other had something.
+    assert_eq!(of_quiet, [SLICE; 20]);
 }
 
 /// Batches are as long where there are two sources as they are with one.

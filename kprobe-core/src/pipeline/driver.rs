@@ -7,7 +7,7 @@ use super::{
     SourceError, Stage, StageRow, StreamInfo, Trouble,
     delivery::{Ending, Given, Outlet, Report, Said},
     drain::Left,
-    inputs::{Inputs, Over},
+    inputs::{Drained, Inputs, Over},
     monitor::{Asked, Monitor, Seen},
 };
 
@@ -488,10 +488,9 @@ impl<S: Source> Pipeline<S> {
     }
 
     fn books(&self, left: Left) -> Ledger {
-        let probes = self.inputs.probes();
-        let drain = self.inputs.row(left);
+        let Drained { probes, row, hidden } = self.inputs.books(left);
         let mut stages: Vec<StageRow> =
-            std::iter::once(drain).chain(self.merge.iter().map(Merge::row)).collect();
+            std::iter::once(row).chain(self.merge.iter().map(Merge::row)).collect();
         let tap = stages.last().map(|row| row.stage.clone()).unwrap_or_default();
         stages.extend(self.stages.iter().map(|stage| stage.row()));
 
@@ -502,7 +501,7 @@ impl<S: Source> Pipeline<S> {
         };
         let mut ledger =
             Ledger::with_taps(probes, stages, sinks, taps).with_uncounted(self.inputs.uncounted());
-        ledger.balance += self.inputs.hidden(left);
+        ledger.balance += hidden;
         ledger
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Inputs<S> {
     others: Vec<Box<Input<Other>>>,
     /// Whose turn it is.
     turn: usize,
+    /// How often it was asked in this turn.
+    asked: u32,
 }
 
 pub(super) type Other = dyn Source + Send;
@@ -44,6 +46,8 @@ enum State {
 /// Where several sources are asked: the time that one has while another has something, and the least that is waited for one
 /// that has nothing, so that nobody is asked all the time.
 const SLICE: Duration = Duration::from_millis(1);
+/// How often one is asked in a turn at most, which may not say what time it is.
+const MOST_ASKED: u32 = 16;
 /// The least that is waited for what is held back to be complete.
 const LEAST: Duration = Duration::from_micros(100);
 
@@ -124,14 +128,14 @@ impl<S: Source + ?Sized> Input<S> {
         self.drain.count(self.buf.take())
     }
 
-    fn row(&self, left: Left) -> StageRow {
+    /// The row of its drain, when it counted so much.
+    fn row(&self, probes: &[ProbeRow], left: Left) -> StageRow {
         let left = match self.state {
             State::Ended if !self.source.leaves_some() => Left::Nothing,
             State::Failed(_) => Left::Behind,
             _ => left,
         };
-        let says = self.source.probes().iter().map(ProbeRow::drained).sum();
-        let mut row = self.drain.row(says, left);
+        let mut row = self.drain.row(drained(probes), left);
         row.counts = self.source.counts();
         row
     }
@@ -151,7 +155,7 @@ impl<S: Source + ?Sized> Input<S> {
 
 impl<S: Source> Inputs<S> {
     pub(super) fn new(first: S, others: Vec<Box<Input<Other>>>) -> Self {
-        Self { first: Input::new(first), others, turn: 0 }
+        Self { first: Input::new(first), others, turn: 0, asked: 0 }
     }
 
     pub(super) fn first(&self) -> &S {
@@ -211,8 +215,12 @@ impl<S: Source> Inputs<S> {
         let polled = input.poll(pace, longest);
         // One that gives little at a time keeps its turn for a while.
         let took_ns = input.drain.complete_until_ns.saturating_sub(from_ns);
-        let is_over = !matches!(polled, Ok(false)) || Duration::from_nanos(took_ns) >= SLICE;
-        self.turn = if is_over { at + 1 } else { at };
+        self.asked = if self.turn == at { self.asked + 1 } else { 1 };
+        let has_time = Duration::from_nanos(took_ns) < SLICE && self.asked < MOST_ASKED;
+        (self.turn, self.asked) = match polled {
+            Ok(false) if has_time => (at, self.asked),
+            _ => (at + 1, 0),
+        };
         match polled {
             Ok(is_due) => (is_due.then_some(at), Ok(())),
             Err(error) => (Some(at), Err(error)),
@@ -275,45 +283,23 @@ impl<S: Source> Inputs<S> {
         }
     }
 
-    /// What all of them counted, by probe and CPU.
-    pub(super) fn probes(&self) -> Vec<ProbeRow> {
-        let mut rows = self.first.source.probes();
-        if self.others.is_empty() {
-            return rows;
-        }
-        rows.extend(self.others.iter().flat_map(|other| other.source.probes()));
-        let mut sums = BTreeMap::new();
-        for row in rows {
-            let sum = sums.entry((row.probe.clone(), row.cpu)).or_insert_with(|| ProbeRow {
-                submitted: 0,
-                lost: 0,
-                sampled_out: 0,
-                ..row.clone()
-            });
-            sum.submitted += row.submitted;
-            sum.lost += row.lost;
-            sum.sampled_out += row.sampled_out;
-        }
-        sums.into_values().collect()
-    }
-
-    /// The row of all drains.
-    pub(super) fn row(&self, left: Left) -> StageRow {
-        self.iter().map(|input| input.row(left)).reduce(sum).unwrap_or_default()
-    }
-
-    /// What balances in the sums only because one source gave more than it counted and another less.
-    pub(super) fn hidden(&self, left: Left) -> u64 {
-        if self.others.is_empty() {
-            return 0;
-        }
-        let differences = |rows: &[ProbeRow], drain: &StageRow| {
-            let drained: u64 = rows.iter().map(ProbeRow::drained).sum();
-            let overdrawn: u64 = rows.iter().map(|row| row.lost.saturating_sub(row.submitted)).sum();
-            overdrawn + drained.abs_diff(drain.received)
+    /// The books up to here. What a source counts goes on while it is looked at, so it is asked once.
+    pub(super) fn books(&self, left: Left) -> Drained {
+        let each = self.iter().map(|input| {
+            let probes = input.source.probes();
+            let row = input.row(&probes, left);
+            (probes, row)
+        });
+        let each: Vec<_> = each.collect();
+        let faults: u64 = each.iter().map(|(probes, row)| faults(probes, row)).sum();
+        let (probes, rows): (Vec<_>, Vec<_>) = each.into_iter().unzip();
+        let probes = match self.others.is_empty() {
+            true => probes.concat(),
+            false => by_probe_and_cpu(probes.concat()),
         };
-        let each: u64 = self.iter().map(|input| differences(&input.source.probes(), &input.row(left))).sum();
-        each.saturating_sub(differences(&self.probes(), &self.row(left)))
+        let row = rows.into_iter().reduce(sum).unwrap_or_default();
+        let hidden = faults.saturating_sub(self::faults(&probes, &row));
+        Drained { probes, row, hidden }
     }
 
     pub(super) fn uncounted(&self) -> u64 {
@@ -335,6 +321,42 @@ impl<S: Source> Inputs<S> {
         let reasons: Vec<String> = reasons.collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
+}
+
+/// What sources counted, and what came out of them.
+pub(super) struct Drained {
+    /// By probe and CPU.
+    pub(super) probes: Vec<ProbeRow>,
+    /// Of all drains.
+    pub(super) row: StageRow,
+    /// What balances in the sums only because one source gave more than it counted and another less.
+    pub(super) hidden: u64,
+}
+
+fn drained(probes: &[ProbeRow]) -> u64 {
+    probes.iter().map(ProbeRow::drained).sum()
+}
+
+/// What of this does not balance.
+fn faults(probes: &[ProbeRow], drain: &StageRow) -> u64 {
+    let overdrawn: u64 = probes.iter().map(|row| row.lost.saturating_sub(row.submitted)).sum();
+    overdrawn + drained(probes).abs_diff(drain.received)
+}
+
+fn by_probe_and_cpu(rows: Vec<ProbeRow>) -> Vec<ProbeRow> {
+    let mut sums = BTreeMap::new();
+    for row in rows {
+        let sum = sums.entry((row.probe.clone(), row.cpu)).or_insert_with(|| ProbeRow {
+            submitted: 0,
+            lost: 0,
+            sampled_out: 0,
+            ..row.clone()
+        });
+        sum.submitted += row.submitted;
+        sum.lost += row.lost;
+        sum.sampled_out += row.sampled_out;
+    }
+    sums.into_values().collect()
 }
 
 fn sum(one: StageRow, other: StageRow) -> StageRow {

@@ -89,18 +89,20 @@ fn every_rung_of_requests() {
     assert_eq!(rungs, ["tp_btf", "raw_tp"]);
     let mut whole = 0;
     for rung in &rungs {
-        let Some((recorded, _, tgid)) = record(Block::default(), &rungs, rung, &format!("direct-io {COUNT}"))
-        else {
-            continue;
-        };
-        let requests = check(&recorded, tgid);
-        let bytes = |op| {
-            let data =
-                requests.iter().filter(|request| is_data(request, op) && request.flags.has(BlockFlags::SYNC));
-            data.map(|request| request.bytes).sum::<u64>()
-        };
-        assert_eq!(bytes(BlockOp::Write), (COUNT * WRITE) as u64, "{rung}");
-        assert!(requests.iter().all(|request| request.charged_cgroup_id.is_some()), "{rung}");
+        // What another process writes on a busy disk takes one into its own request now and then.
+        let (expected, mut written) = ((COUNT * WRITE) as u64, Vec::new());
+        while written.len() < 5 && written.last() != Some(&expected) {
+            let workload = format!("direct-io {COUNT}");
+            let Some((recorded, _, tgid)) = record(Block::default(), &rungs, rung, &workload) else { break };
+            let requests = check(&recorded, tgid);
+            assert!(requests.iter().all(|request| request.charged_cgroup_id.is_some()), "{rung}");
+            let is_written = |request: &&BlockRequest| {
+                is_data(request, BlockOp::Write) && request.flags.has(BlockFlags::SYNC)
+            };
+            written.push(requests.iter().filter(is_written).map(|request| request.bytes).sum::<u64>());
+        }
+        let Some(last) = written.last() else { continue };
+        assert_eq!(*last, expected, "{rung}: {written:?}");
         whole += 1;
     }
     check_whole(whole);
