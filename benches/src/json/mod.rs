@@ -18,7 +18,7 @@ use kprobe_sinks::stdout::JsonSink;
 use self::peer::{Clock, Peer, put, put_line, with_lines};
 use crate::{
     harness::{Effort, Rounds},
-    machine::{CONSUMER_CORE, PRODUCER_CORE, Watch, pin, thread_cpu_ns},
+    machine::{CONSUMER_CORE, Watch, pin, thread_cpu_ns},
     report::{Goal, Report, Row},
     stats::show,
 };
@@ -35,7 +35,7 @@ pub(crate) fn measure(effort: Effort, report: &mut Report) -> Result<()> {
     measure_kind::<Syscall>(&records::syscalls(), effort, report)?;
     measure_kind::<SchedSwitch>(&records::switches(), effort, report)?;
     measure_kind::<TcpSend>(&records::sends(), effort, report)?;
-    pin(PRODUCER_CORE)
+    Ok(())
 }
 
 /// In the order of the turns.

@@ -36,7 +36,7 @@ const COARSE: f64 = 0.8;
 const FIRST: f64 = 2e6;
 /// What the producer makes of less than this share of what it should is not that rate any more.
 const MADE: f64 = 0.98;
-/// The peer never sleeps: this share of a core it has, or the machine is not what it says it is.
+/// The peer never sleeps: it has at least this share of its core, or the core was not its own.
 const SPINNING: f64 = 0.9;
 /// Offered rates of the curve, as shares of the knee.
 const CURVE: [f64; 8] = [0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5];
@@ -93,7 +93,7 @@ impl Step {
         self.lost == 0 && self.lines.dropped == 0
     }
 
-    /// Whoever spins gets all of its core, unless the hypervisor gives it to others without saying so.
+    /// Whoever spins has all of its core, unless somebody else is on it.
     fn had_its_core(&self) -> bool {
         self.lines.cpu_ns as f64 >= SPINNING * self.took.max(self.produced_for).as_nanos() as f64
     }

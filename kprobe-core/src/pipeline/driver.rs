@@ -7,7 +7,7 @@ use super::{
     SourceError, Stage, StageRow, StreamInfo, Trouble,
     delivery::{Ending, Given, Outlet, Report, Said},
     drain::Left,
-    inputs::{Drained, Inputs, Over},
+    inputs::{Drained, Inputs},
     monitor::{Asked, Monitor, Seen},
 };
 
@@ -378,10 +378,7 @@ impl<S: Source> Pipeline<S> {
         let (due, polled) = self.inputs.poll(&self.pace, self.merge.as_ref());
         if let Some(over) = self.inputs.over() {
             self.phase = Phase::Closing;
-            self.end.get_or_insert(match over {
-                Over::Ended => End::Source,
-                Over::Failed => End::SourceFailed,
-            });
+            self.end.get_or_insert(over);
         }
         if let Some(at) = due {
             *records = self.close_batch(at);

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Batch, BatchBuf, GapReport, Merge, Polled, ProbeRow, Source, SourceError, StageRow,
     drain::{Drain, Left},
-    driver::Pace,
+    driver::{End, Pace},
 };
 
 /// The sources of a pipeline, which are asked in turn.
@@ -50,13 +50,6 @@ const SLICE: Duration = Duration::from_millis(1);
 const MOST_ASKED: u32 = 16;
 /// The least that is waited for what is held back to be complete.
 const LEAST: Duration = Duration::from_micros(100);
-
-/// Why none of them is asked any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
-    Ended,
-    Failed,
-}
 
 impl<S> Input<S> {
     pub(super) fn new(source: S) -> Self {
@@ -259,11 +252,11 @@ impl<S: Source> Inputs<S> {
     }
 
     /// `None` while there is one to ask.
-    pub(super) fn over(&self) -> Option<Over> {
+    pub(super) fn over(&self) -> Option<End> {
         if self.iter().any(Input::is_running) {
             return None;
         }
-        Some(if self.has_failed() { Over::Failed } else { Over::Ended })
+        Some(if self.has_failed() { End::SourceFailed } else { End::Source })
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -293,10 +286,8 @@ impl<S: Source> Inputs<S> {
         let each: Vec<_> = each.collect();
         let faults: u64 = each.iter().map(|(probes, row)| faults(probes, row)).sum();
         let (probes, rows): (Vec<_>, Vec<_>) = each.into_iter().unzip();
-        let probes = match self.others.is_empty() {
-            true => probes.concat(),
-            false => by_probe_and_cpu(probes.concat()),
-        };
+        let probes = probes.into_iter().flatten();
+        let probes = if self.others.is_empty() { probes.collect() } else { by_probe_and_cpu(probes) };
         let row = rows.into_iter().reduce(sum).unwrap_or_default();
         let hidden = faults.saturating_sub(self::faults(&probes, &row));
         Drained { probes, row, hidden }
@@ -343,7 +334,7 @@ fn faults(probes: &[ProbeRow], drain: &StageRow) -> u64 {
     overdrawn + drained(probes).abs_diff(drain.received)
 }
 
-fn by_probe_and_cpu(rows: Vec<ProbeRow>) -> Vec<ProbeRow> {
+fn by_probe_and_cpu(rows: impl Iterator<Item = ProbeRow>) -> Vec<ProbeRow> {
     let mut sums = BTreeMap::new();
     for row in rows {
         let sum = sums.entry((row.probe.clone(), row.cpu)).or_insert_with(|| ProbeRow {
